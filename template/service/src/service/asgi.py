@@ -1,0 +1,10 @@
+"""The application of this process, for servers to import."""
+
+from service.config import load_settings
+from service.engine import Engine
+from service.front import Front
+from service.telemetry import configure_logging
+
+settings = load_settings()
+configure_logging(settings)
+app = Front(settings, Engine(settings))

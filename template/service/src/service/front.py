@@ -1,0 +1,290 @@
+"""The application that servers run: lifespan, limits, telemetry, and who answers which path.
+
+It stands before the web framework, so that tensors never pass through it and the protocol is the
+same whichever it is.
+"""
+
+import asyncio
+import hmac
+import logging
+from typing import Final
+
+import orjson
+
+from service import app as framework
+from service import docs, openapi, process, protocol, telemetry, typed
+from service.config import Settings
+from service.engine import Engine
+from service.errors import (
+    ClientLeft,
+    InferenceFailed,
+    MethodNotAllowed,
+    NotFound,
+    ServiceError,
+    Unauthorized,
+    UnsupportedMediaType,
+    problem,
+    protocol_error,
+)
+from service.http import JSON, Message, Receive, Scope, Send, respond
+from service.manifest import ArtifactError
+from service.payload import read_body
+from service.protocol import Protocol
+
+log = logging.getLogger("service.front")
+
+_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"})
+_WATCH_AFTER: Final = 0.05
+"""Seconds after which it is worth watching whether the client is still there."""
+
+
+class Front:
+    """An ASGI application around one engine."""
+
+    def __init__(self, settings: Settings, engine: Engine) -> None:
+        self._settings: Final = settings
+        self._engine: Final = engine
+        self._protocol: Final = Protocol(settings, engine)
+        self._keys: Final = [key.get_secret_value().encode() for key in settings.api_keys]
+        self._openapi: bytes | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        match scope["type"]:
+            case "http":
+                await self._http(scope, receive, send)
+            case "lifespan":
+                await self._lifespan(receive, send)
+            case _:
+                await self._websocket(scope, receive, send)
+
+    async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            self._authorize(dict(scope["headers"]))
+        except Unauthorized:
+            await receive()
+            await send({"type": "websocket.close", "code": 1008})
+        else:
+            await framework.app(scope, receive, send)
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        await receive()
+        try:
+            async with framework.lifespan():
+                starting = asyncio.create_task(self._start())
+                await send({"type": "lifespan.startup.complete"})
+                await receive()
+                starting.cancel()
+                await self._engine.close()
+        except Exception as error:
+            log.exception("the application failed to start or to stop")
+            process.fail(f"the application failed to start or to stop: {error}")
+            raise
+        await send({"type": "lifespan.shutdown.complete"})
+
+    async def _start(self) -> None:
+        """Make the engine ready while the probes are answered already, or end the service."""
+        try:
+            check = typed.check_model if self._settings.typed_endpoint else None
+            await self._engine.start(check)
+        except (ArtifactError, ServiceError) as error:
+            process.fail(str(error))
+        except Exception as error:
+            log.exception("the model could not be loaded")
+            process.fail(f"the model could not be loaded: {error}")
+
+    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        began = asyncio.get_running_loop().time()
+        headers = dict(scope["headers"])
+        request = telemetry.begin(
+            headers.get(b"x-request-id", b""),
+            headers.get(b"traceparent", b""),
+            began + self._settings.deadline,
+        )
+        exchange = _Exchange(request, receive, send)
+        telemetry.HTTP_IN_FLIGHT.inc()
+        try:
+            await self._answer(exchange, scope, headers)
+        except ServiceError as error:
+            await exchange.refuse(error, scope["path"])
+        except Exception:
+            log.exception("unexpected error")
+            await exchange.refuse(InferenceFailed(), scope["path"])
+        finally:
+            exchange.close()
+            telemetry.HTTP_IN_FLIGHT.dec()
+            seconds = asyncio.get_running_loop().time() - began
+            method = scope["method"] if scope["method"] in _METHODS else "OTHER"
+            telemetry.record_answer(method, exchange.route, exchange.status, seconds)
+            self._log_access(method, scope["path"], exchange, seconds)
+
+    async def _answer(
+        self, exchange: "_Exchange", scope: Scope, headers: dict[bytes, bytes]
+    ) -> None:
+        path: str = scope["path"]
+        if protocol.owns(path):
+            endpoint = protocol.find(path)
+            exchange.route = endpoint.route
+            if endpoint.action == "infer":
+                self._authorize(headers)
+            await self._protocol(
+                endpoint, scope, exchange.receive, exchange.send, exchange.request.deadline
+            )
+        elif path == "/metrics":
+            exchange.route = path
+            _only_get(scope)
+            content_type = telemetry.METRICS_CONTENT_TYPE.encode("ascii")
+            page = telemetry.metrics_page()
+            await respond(exchange.send, 200, [(b"content-type", content_type)], page)
+        elif self._settings.docs and path == openapi.PATH:
+            exchange.route = path
+            _only_get(scope)
+            await respond(exchange.send, 200, [JSON], self._openapi_document())
+        elif self._settings.docs and (page_file := docs.FILES.get(path)):
+            exchange.route = path
+            _only_get(scope)
+            await respond(exchange.send, 200, *page_file)
+        else:
+            self._authorize(headers)
+            await self._framework(exchange, scope, headers)
+
+    async def _framework(
+        self, exchange: "_Exchange", scope: Scope, headers: dict[bytes, bytes]
+    ) -> None:
+        if scope["path"] == typed.PATH:
+            if not self._settings.typed_endpoint:
+                raise NotFound
+            if scope["method"] == "POST":
+                _check_json_type(headers.get(b"content-type", b""))
+        limit = self._settings.max_body_bytes
+        body = await read_body(exchange.receive, headers, limit, exchange.request.deadline)
+        exchange.replay(body)
+        scope["headers"] = [
+            header for header in scope["headers"] if header[0] != b"content-encoding"
+        ]
+        scope["state"] = {
+            **scope.get("state", {}),
+            "engine": self._engine,
+            "settings": self._settings,
+        }
+        try:
+            await framework.app(scope, exchange.receive, exchange.send)
+        finally:
+            exchange.route = framework.route_template(scope) or "unmatched"
+
+    def _authorize(self, headers: dict[bytes, bytes]) -> None:
+        if not self._keys:
+            return
+        scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
+        given = token.strip() if scheme.lower() == b"bearer" else headers.get(b"x-api-key", b"")
+        matches = [hmac.compare_digest(given, key) for key in self._keys]
+        if not any(matches):
+            raise Unauthorized
+
+    def _openapi_document(self) -> bytes:
+        if self._openapi is None:
+            self._openapi = orjson.dumps(openapi.document(self._settings, framework.openapi()))
+        return self._openapi
+
+    def _log_access(self, method: str, path: str, exchange: "_Exchange", seconds: float) -> None:
+        wanted = self._settings.access_log
+        is_problem = exchange.status >= 500 or seconds >= self._settings.slow_request
+        if wanted == "off" or (wanted == "problems" and not is_problem):
+            return
+        log.log(
+            logging.WARNING if is_problem else logging.INFO,
+            "%s %s %d",
+            method,
+            path,
+            exchange.status,
+            extra={
+                "method": method,
+                "path": path,
+                "route": exchange.route,
+                "status": exchange.status,
+                "duration_seconds": round(seconds, 6),
+            },
+        )
+
+
+class _Exchange:
+    """One request and its answer: the server's channels with what the service adds to them."""
+
+    def __init__(self, request: telemetry.Request, receive: Receive, send: Send) -> None:
+        self.request: Final = request
+        self.route = "unmatched"
+        self.status = 0
+        self._receive: Final = receive
+        self._send: Final = send
+        self._body: bytes | None = None
+        self._complete = False
+        self._gone: Final = asyncio.Event()
+        self._watch_timer: asyncio.TimerHandle | None = None
+        self._watch_task: asyncio.Task[None] | None = None
+
+    async def receive(self) -> Message:
+        """Receive the request's body, afterwards only that the client left."""
+        if self._body is not None:
+            message = {"type": "http.request", "body": self._body, "more_body": False}
+            self._body = None
+            return message
+        if self._complete:
+            await self._gone.wait()
+            return {"type": "http.disconnect"}
+        message = dict(await self._receive())
+        if message["type"] == "http.request" and not message.get("more_body", False):
+            self._complete = True
+            loop = asyncio.get_running_loop()
+            self._watch_timer = loop.call_later(_WATCH_AFTER, self._start_watching)
+        return message
+
+    def replay(self, body: bytes) -> None:
+        """Have a body that was read already received again."""
+        self._body = body
+
+    async def send(self, message: Message) -> None:
+        """Send a message of the answer, with the request's id among its headers."""
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            request_id = (b"x-request-id", self.request.request_id.encode("ascii"))
+            message = {**message, "headers": [*message.get("headers", ()), request_id]}
+        await self._send(message)
+
+    async def refuse(self, error: ServiceError, path: str) -> None:
+        """Answer with an error, unless an answer has begun or nobody is there to read it."""
+        telemetry.record_refusal(error)
+        if isinstance(error, ClientLeft):
+            self.status = error.status
+            return
+        if self.status:
+            return
+        render = protocol_error if protocol.owns(path) else problem
+        headers, body = render(error, self.request.request_id)
+        await respond(self.send, error.status, headers, body)
+
+    def close(self) -> None:
+        """Stop watching the client."""
+        if self._watch_timer is not None:
+            self._watch_timer.cancel()
+        if self._watch_task is not None:
+            self._watch_task.cancel()
+
+    def _start_watching(self) -> None:
+        self._watch_task = asyncio.create_task(self._watch())
+
+    async def _watch(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self._gone.set()
+        for abandon in tuple(self.request.abandon):
+            abandon()
+
+
+def _only_get(scope: Scope) -> None:
+    if scope["method"] != "GET":
+        raise MethodNotAllowed(["GET"])
+
+
+def _check_json_type(content_type: bytes) -> None:
+    media_type = content_type.partition(b";")[0].strip().lower()
+    if media_type != b"application/json" and not media_type.endswith(b"+json"):
+        raise UnsupportedMediaType("The body must be application/json.")

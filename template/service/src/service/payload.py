@@ -1,0 +1,153 @@
+"""The bytes of HTTP bodies: read within limits, decompressed, parsed as strict JSON."""
+
+import asyncio
+import re
+import zlib
+from typing import Any, Final
+
+import jiter
+
+from service.errors import ClientLeft, DeadlineExceeded, Malformed, TooLarge, UnsupportedMediaType
+from service.http import Receive
+
+_WINDOW_BITS: Final = {b"gzip": 16 + zlib.MAX_WBITS, b"deflate": zlib.MAX_WBITS}
+_STRING: Final = re.compile(rb'"(?:[^"\\]|\\.)*"')
+_NOT_BRACKETS: Final = bytes(byte for byte in range(256) if byte not in b"[]{}")
+_BLOCKING_BYTES: Final = 64 * 2**10
+"""More than this is compressed and decompressed off the event loop."""
+
+
+async def read_body(
+    receive: Receive, headers: dict[bytes, bytes], limit: int, deadline: float
+) -> bytes:
+    """Read and decompress the body of a request.
+
+    ``limit``: bytes, as sent and decompressed. ``deadline``: in seconds of the event loop's clock.
+
+    Raises:
+        TooLarge: declared, sent or decompressed, it is more than the limit.
+        UnsupportedMediaType: its content encoding is neither gzip nor deflate.
+        Malformed: its bytes are not what its content encoding says.
+        DeadlineExceeded: it did not arrive in time.
+        ClientLeft: the client closed the connection before its end.
+    """
+    encoding = headers.get(b"content-encoding", b"").strip().lower()
+    if encoding not in (b"", b"identity", *_WINDOW_BITS):
+        raise UnsupportedMediaType("A body may be compressed with gzip or deflate only.")
+    declared = headers.get(b"content-length", b"")
+    if declared.isdigit() and int(declared) > limit:
+        raise _too_large(limit)
+    try:
+        async with asyncio.timeout_at(deadline):
+            body = await _receive_all(receive, limit)
+    except TimeoutError:
+        raise DeadlineExceeded from None
+    if encoding not in _WINDOW_BITS:
+        return body
+    if len(body) > _BLOCKING_BYTES:
+        return await asyncio.to_thread(_decompress, body, encoding, limit)
+    return _decompress(body, encoding, limit)
+
+
+async def compress(body: bytes, accept_encoding: bytes) -> tuple[bytes, bytes]:
+    """Compress an answer the way its client asked for, if it did.
+
+    Returns:
+        The body and its content encoding, empty where it stays as it is.
+    """
+    encoding = _preferred_encoding(accept_encoding)
+    if not encoding:
+        return body, b""
+    if len(body) > _BLOCKING_BYTES:
+        return await asyncio.to_thread(_compress, body, encoding), encoding
+    return _compress(body, encoding), encoding
+
+
+def parse_json(body: bytes, max_depth: int) -> Any:
+    """Parse JSON as RFC 8259 has it: UTF-8, no NaN or Infinity, no key twice in one object.
+
+    Raises:
+        Malformed: it is no such JSON, or nested deeper than ``max_depth``.
+    """
+    check_depth(body, max_depth)
+    try:
+        return jiter.from_json(body, allow_inf_nan=False, catch_duplicate_keys=True)
+    except ValueError as error:
+        raise Malformed(f"The body is not valid JSON: {error}.") from None
+
+
+def check_json(body: bytes, max_depth: int) -> None:
+    """Refuse what has no single meaning as JSON, before another parser reads it leniently.
+
+    The words NaN and Infinity pass: whoever reads the values says where they are wrong.
+
+    Raises:
+        Malformed: it is not JSON, repeats a key, or is nested deeper than ``max_depth``.
+    """
+    check_depth(body, max_depth)
+    try:
+        jiter.from_json(body, allow_inf_nan=True, catch_duplicate_keys=True)
+    except ValueError as error:
+        raise Malformed(f"The body is not valid JSON: {error}.") from None
+
+
+def check_depth(body: bytes, limit: int) -> None:
+    """Refuse JSON that is nested deeper than a limit, before a parser follows it down.
+
+    Raises:
+        Malformed: it is.
+    """
+    if body.count(b"[") + body.count(b"{") <= limit:
+        return
+    depth = 0
+    for bracket in _STRING.sub(b"", body).translate(None, _NOT_BRACKETS):
+        depth += 1 if bracket in b"[{" else -1
+        if depth > limit:
+            raise Malformed(f"The body is nested deeper than {limit} levels.")
+
+
+async def _receive_all(receive: Receive, limit: int) -> bytes:
+    chunks = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientLeft
+        chunk = message.get("body", b"")
+        size += len(chunk)
+        if size > limit:
+            raise _too_large(limit)
+        chunks.append(chunk)
+        if not message.get("more_body", False):
+            return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+def _decompress(body: bytes, encoding: bytes, limit: int) -> bytes:
+    stream = zlib.decompressobj(_WINDOW_BITS[encoding])
+    try:
+        plain = stream.decompress(body, limit + 1)
+    except zlib.error:
+        raise Malformed(f"The body is not valid {encoding.decode()}.") from None
+    if len(plain) > limit:
+        raise _too_large(limit)
+    if not stream.eof or stream.unused_data:
+        raise Malformed(f"The body is not one complete {encoding.decode()} stream.")
+    return plain
+
+
+def _compress(body: bytes, encoding: bytes) -> bytes:
+    stream = zlib.compressobj(level=1, wbits=_WINDOW_BITS[encoding])
+    return stream.compress(body) + stream.flush()
+
+
+def _preferred_encoding(accept_encoding: bytes) -> bytes:
+    """Choose gzip or deflate from an Accept-Encoding header, empty for neither."""
+    accepted = {}
+    for entry in accept_encoding.lower().split(b","):
+        coding, _, weight = entry.partition(b";")
+        accepted[coding.strip()] = weight.replace(b" ", b"") not in (b"q=0", b"q=0.0")
+    return next((coding for coding in _WINDOW_BITS if accepted.get(coding)), b"")
+
+
+def _too_large(limit: int) -> TooLarge:
+    return TooLarge(f"The body is larger than {limit} bytes.")

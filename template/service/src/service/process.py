@@ -1,0 +1,234 @@
+"""What the processes of one service share: a directory with the drain flag, the first failure and
+the workers' metrics, their orderly end, and the share of the processors that each may use.
+
+The main process makes the directory before it starts the server; workers find it through the
+environment. Without it (the application started by a server's own command line) a process speaks
+for itself alone.
+"""
+
+import contextlib
+import logging
+import math
+import multiprocessing
+import os
+import shutil
+import signal
+import socket
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from types import FrameType
+from typing import Final
+
+METRICS_DIRECTORY: Final = "PROMETHEUS_MULTIPROC_DIR"
+
+_DIRECTORY: Final = "_SERVICE_PROCESS_DIRECTORY"
+_MAIN_PID: Final = "_SERVICE_MAIN_PID"
+_POLL: Final = 0.25
+_MARGIN: Final = 1.5
+"""Seconds between the end of the graceful time and the end of the process."""
+
+log = logging.getLogger("service.process")
+
+
+def prepare(workers: int) -> tempfile.TemporaryDirectory[str]:
+    """Make the shared directory and name it in the environment of this process and its children."""
+    directory = tempfile.TemporaryDirectory(prefix="service-")
+    os.environ[_DIRECTORY] = directory.name
+    os.environ[_MAIN_PID] = str(os.getpid())
+    os.environ.pop(METRICS_DIRECTORY, None)
+    if workers > 1:
+        metrics = Path(directory.name, "metrics")
+        metrics.mkdir()
+        os.environ[METRICS_DIRECTORY] = str(metrics)
+    return directory
+
+
+def start_draining() -> None:
+    """Make every worker answer that it is not ready."""
+    if flag := _path("draining"):
+        flag.touch()
+
+
+def draining() -> bool:
+    """Tell whether the service is on its way out."""
+    flag = _path("draining")
+    return flag is not None and flag.exists()
+
+
+def fail(message: str) -> None:
+    """Record why this worker cannot serve and have the main process end the service."""
+    if record := _path("failure"):
+        draft = record.with_suffix(f".{os.getpid()}")
+        draft.write_text(message, encoding="utf-8")
+        draft.replace(record)
+    os.kill(_main_pid(), signal.SIGTERM)
+
+
+def failure() -> str | None:
+    """Return what a worker recorded with `fail`, if one did."""
+    record = _path("failure")
+    return record.read_text(encoding="utf-8") if record and record.exists() else None
+
+
+def exit_code() -> int:
+    """Tell with which code the main process ends: 0 if it was asked to and nothing had failed."""
+    return 0 if draining() and failure() is None else 1
+
+
+def on_stop(stop: Callable[[int, FrameType | None], object], delay: float) -> None:
+    """Have SIGTERM and SIGINT make the service not ready, and call `stop` after `delay` seconds.
+
+    After a failure and at a second signal `stop` is called at once. It has the arguments of a
+    signal handler, always with SIGTERM, and may be called from another thread and repeatedly.
+    """
+
+    def drain(_number: int, frame: FrameType | None) -> None:
+        hurry = draining() or failure() is not None
+        start_draining()
+        if hurry or not delay:
+            stop(signal.SIGTERM, frame)
+        else:
+            timer = threading.Timer(delay, stop, (signal.SIGTERM, None))
+            timer.daemon = True
+            timer.start()
+
+    signal.signal(signal.SIGTERM, drain)
+    signal.signal(signal.SIGINT, drain)
+
+
+@contextlib.contextmanager
+def starting(time_to_drain: float) -> Iterator[None]:
+    """Surround the import of the application in the process that serves it.
+
+    An error ends the service, which would only meet it again. From now on the process ends
+    when the service has been draining for `time_to_drain` seconds, whatever still runs in it. A
+    worker also ends when its main process is gone, and leaves Ctrl-C to that process.
+    """
+    if os.getpid() != _main_pid() and hasattr(os, "setpgrp"):
+        os.setpgrp()
+    threading.Thread(target=_end_in_time, args=(time_to_drain,), name="end", daemon=True).start()
+    try:
+        yield
+    except Exception as error:
+        log.exception("the application cannot be imported")
+        fail(f"the application cannot be imported: {type(error).__name__}: {error}")
+        raise SystemExit(1) from error
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Bind a socket, which refuses connections until a server listens on it.
+
+    Raises:
+        OSError: the address is not this machine's, or in use.
+    """
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    try:
+        if os.name == "posix":
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def supervise(
+    work: Callable[[socket.socket], None], workers: int, listener: socket.socket, delay: float
+) -> None:
+    """Run `work(listener)` in each of so many processes, until SIGTERM or SIGINT and `delay`.
+
+    A worker that was killed is replaced; one that ended with an error ends the service.
+    """
+    stopped = threading.Event()
+    on_stop(lambda *_: stopped.set(), delay)
+    spawn = multiprocessing.get_context("spawn")
+    running: list[BaseProcess] = []
+
+    def start() -> None:
+        worker = spawn.Process(target=work, args=(listener,))
+        worker.start()
+        running.append(worker)
+
+    for _ in range(workers):
+        start()
+    while not stopped.is_set():
+        wait([worker.sentinel for worker in running], timeout=_POLL)
+        for worker in [worker for worker in running if worker.exitcode is not None]:
+            running.remove(worker)
+            if not worker.exitcode or worker.exitcode < 0:
+                log.error("worker %d died (%s) and is replaced", worker.pid, worker.exitcode)
+                start()
+            elif failure() is None:
+                fail(f"worker {worker.pid} ended with code {worker.exitcode}")
+    listener.close()
+    for worker in running:
+        worker.terminate()
+    for worker in running:
+        worker.join()
+
+
+def forget_dead_workers() -> None:
+    """Drop the gauges of dead workers from the metrics; what they counted stays."""
+    for file in Path(os.environ[METRICS_DIRECTORY]).glob("gauge_live*_*.db"):
+        try:
+            os.kill(int(file.stem.rpartition("_")[2]), 0)
+        except ProcessLookupError:
+            file.unlink(missing_ok=True)
+
+
+def threads_per_worker(workers: int) -> int:
+    """Share the processors that this service may use among its workers, at least one each."""
+    return max(1, math.floor(available_cpus() / workers))
+
+
+def available_cpus() -> float:
+    """Count the processors that affinity and the cgroup's quota leave to this process."""
+    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return min(affinity or 1, cgroup_quota(Path("/sys/fs/cgroup")))
+
+
+def cgroup_quota(root: Path) -> float:
+    """Read the processor quota of a cgroup (v2 or v1), infinity where there is none.
+
+    Source: the kernel's documentation of ``cpu.max`` (v2) and of ``cpu.cfs_quota_us`` (v1).
+    """
+    try:
+        quota, period = (root / "cpu.max").read_text().split()
+    except (OSError, ValueError):
+        try:
+            quota = (root / "cpu/cpu.cfs_quota_us").read_text().strip()
+            period = (root / "cpu/cpu.cfs_period_us").read_text().strip()
+        except OSError:
+            return math.inf
+    return math.inf if quota in {"max", "-1"} else int(quota) / int(period)
+
+
+def _main_pid() -> int:
+    return int(os.environ.get(_MAIN_PID, os.getpid()))
+
+
+def _path(name: str) -> Path | None:
+    directory = os.environ.get(_DIRECTORY)
+    return Path(directory, name) if directory else None
+
+
+def _end_in_time(time_to_drain: float) -> None:
+    parent = os.getppid()
+    is_worker = os.getpid() != _main_pid()
+    while not draining():
+        if is_worker and os.getppid() != parent:
+            os.kill(os.getpid(), signal.SIGTERM)
+            break
+        time.sleep(_POLL)
+    time.sleep(time_to_drain + _MARGIN)
+    log.error("process %d is still busy and is ended", os.getpid())
+    if not is_worker and (directory := os.environ.get(_DIRECTORY)):
+        code = exit_code()
+        shutil.rmtree(directory, ignore_errors=True)
+        os._exit(code)
+    os._exit(1)

@@ -1,0 +1,119 @@
+"""Names, datatypes and shapes of tensors: the vocabulary of everything else.
+
+Datatypes are those of the Open Inference Protocol V2. A tensor is a NumPy array; BYTES tensors are
+object arrays of ``bytes``.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from service.errors import InvalidTensors
+
+Array = npt.NDArray[Any]
+Tensors = dict[str, Array]
+
+DTYPES: Final[dict[str, np.dtype[Any]]] = {
+    "BOOL": np.dtype(np.bool_),
+    "INT8": np.dtype(np.int8),
+    "INT16": np.dtype("<i2"),
+    "INT32": np.dtype("<i4"),
+    "INT64": np.dtype("<i8"),
+    "UINT8": np.dtype(np.uint8),
+    "UINT16": np.dtype("<u2"),
+    "UINT32": np.dtype("<u4"),
+    "UINT64": np.dtype("<u8"),
+    "FP16": np.dtype("<f2"),
+    "FP32": np.dtype("<f4"),
+    "FP64": np.dtype("<f8"),
+    "BYTES": np.dtype(np.object_),
+}
+_DATATYPES: Final = {dtype: datatype for datatype, dtype in DTYPES.items()}
+
+
+def datatype_of(dtype: npt.DTypeLike) -> str:
+    """Name the protocol's datatype of a NumPy dtype.
+
+    Raises:
+        ValueError: the protocol has no such datatype.
+    """
+    try:
+        return _DATATYPES[np.dtype(dtype)]
+    except (KeyError, TypeError):
+        raise ValueError(f"{dtype} is not a datatype of the protocol") from None
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """What a model says of one of its tensors.
+
+    ``shape``: the size of each dimension, -1 where it varies. A model whose tensors all begin with
+    -1 can be batched along that first axis.
+    """
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if self.datatype not in DTYPES:
+            raise ValueError(
+                f"tensor '{self.name}': unknown datatype '{self.datatype}', "
+                f"expected one of {', '.join(DTYPES)}"
+            )
+        if any(size < -1 for size in self.shape):
+            raise ValueError(f"tensor '{self.name}': a dimension is -1 (variable) or its size")
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return DTYPES[self.datatype]
+
+    def accepts(self, shape: Sequence[int]) -> bool:
+        """Tell whether an array of this shape can be such a tensor."""
+        return len(shape) == len(self.shape) and all(
+            wanted in (-1, size) for wanted, size in zip(self.shape, shape, strict=True)
+        )
+
+    def zeros(self, rows: int) -> Array:
+        """Make an array of zeros (empty strings for BYTES), one element per variable dimension.
+
+        ``rows``: the size of the first dimension where it is variable.
+        """
+        first, *rest = self.shape or (1,)
+        shape = [rows if first == -1 else first, *(1 if size == -1 else size for size in rest)]
+        fill: bytes | int = b"" if self.datatype == "BYTES" else 0
+        return np.full(shape if self.shape else (), fill, dtype=self.dtype)
+
+
+def batchable(specs: Sequence[TensorSpec]) -> bool:
+    """Tell whether every tensor has a variable first axis, so that requests can share a batch."""
+    return all(spec.shape[:1] == (-1,) for spec in specs)
+
+
+def check_inputs(specs: Sequence[TensorSpec], tensors: Tensors) -> None:
+    """Hold tensors against the model's inputs.
+
+    Raises:
+        InvalidTensors: a tensor is missing, unknown, of another datatype or of another shape, or
+            the tensors of a model that can be batched disagree in their number of rows.
+    """
+    names = {spec.name for spec in specs}
+    for name in tensors:
+        if name not in names:
+            raise InvalidTensors(f"The model has no input '{name[:100]}'.")
+    for spec in specs:
+        array = tensors.get(spec.name)
+        if array is None:
+            raise InvalidTensors(f"The input '{spec.name}' is missing.")
+        if array.dtype != spec.dtype:
+            raise InvalidTensors(f"The input '{spec.name}' must be {spec.datatype}.")
+        if not spec.accepts(array.shape):
+            raise InvalidTensors(
+                f"The input '{spec.name}' has shape {list(array.shape)}, "
+                f"the model takes {list(spec.shape)}."
+            )
+    if batchable(specs) and len({len(tensors[spec.name]) for spec in specs}) > 1:
+        raise InvalidTensors("The inputs disagree in their number of rows.")

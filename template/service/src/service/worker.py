@@ -1,0 +1,60 @@
+"""The one thread of a process in which the model is loaded and runs."""
+
+import asyncio
+import contextlib
+import queue
+import threading
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
+
+T = TypeVar("T")
+
+
+class WorkerThread:
+    """Runs calls one after the other, off the event loop.
+
+    A daemon thread of its own rather than an executor's: a model that never returns must not hold
+    the exit of the process, and some runtimes keep their settings by thread.
+    """
+
+    def __init__(self) -> None:
+        self._calls: Final = queue.SimpleQueue[Callable[[], None] | None]()
+        threading.Thread(target=self._work, name="model", daemon=True).start()
+
+    def call(self, function: Callable[..., T], *args: Any) -> "asyncio.Future[T]":
+        """Run a function in the thread; the future belongs to the caller's event loop."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
+
+        def run() -> None:
+            try:
+                outcome = function(*args)
+            except Exception as error:
+                _deliver(loop, future, future.set_exception, error)
+            else:
+                _deliver(loop, future, future.set_result, outcome)
+
+        self._calls.put(run)
+        return future
+
+    def stop(self) -> None:
+        """Let the thread end when it has done what it was given."""
+        self._calls.put(None)
+
+    def _work(self) -> None:
+        while run := self._calls.get():
+            run()
+
+
+def _deliver(
+    loop: asyncio.AbstractEventLoop,
+    future: "asyncio.Future[T]",
+    settle: Callable[[Any], None],
+    value: object,
+) -> None:
+    def settle_unless_cancelled() -> None:
+        if not future.done():
+            settle(value)
+
+    with contextlib.suppress(RuntimeError):  # the loop was closed while the model ran
+        loop.call_soon_threadsafe(settle_unless_cancelled)

@@ -1,0 +1,280 @@
+"""What the service does when it is busy: batches, limits, deadlines, failures, disconnects."""
+
+import asyncio
+import json
+from collections.abc import Awaitable
+from typing import Any
+
+import httpx
+import pytest
+from conftest import Doubler, Serve, Service, until
+
+from service.engine import largest_worthwhile
+from service.tensors import TensorSpec
+
+pytestmark = pytest.mark.anyio
+
+INFER = "/v2/models/doubler/infer"
+ONE_ROW_A_BATCH = {"batch_max_rows": 1}
+
+
+def rows(*values: float, **changed: Any) -> dict[str, Any]:
+    data = [value for value in values for _ in range(2)]
+    tensor = {"name": "x", "shape": [len(values), 2], "datatype": "FP32", "data": data}
+    return {"inputs": [tensor], **changed}
+
+
+async def ask(service: Service, *values: float, **changed: Any) -> httpx.Response:
+    return await service.client.post(INFER, json=rows(*values, **changed))
+
+
+async def held(
+    service: Service, model: Doubler, count: int
+) -> list["asyncio.Task[httpx.Response]"]:
+    """Hold the model on a first request and queue others behind it, with rows 1, 2, 3, …"""
+    model.gate.clear()
+    model.batches.clear()
+    first = asyncio.create_task(ask(service, 100))
+    await until(lambda: model.batches == [1])
+    waiting = [asyncio.create_task(ask(service, value)) for value in range(1, count + 1)]
+    await until(lambda: service.engine.pending_rows == 1 + count)
+    return [first, *waiting]
+
+
+def outputs(answer: httpx.Response) -> list[float]:
+    assert answer.status_code == 200, answer.text
+    data: list[float] = answer.json()["outputs"][0]["data"]
+    return data[::2]
+
+
+async def test_what_waits_runs_together(serve: Serve) -> None:
+    model = Doubler()
+    async with serve(model, batch_max_rows=8, warm_up=False) as service:
+        tasks = await held(service, model, 5)
+        model.gate.set()
+        answers = [outputs(await task) for task in tasks]
+    assert answers == [[200], [2], [4], [6], [8], [10]]
+    assert sum(model.batches) == 6
+    assert len(model.batches) < 6
+
+
+async def test_idle_service_does_not_wait_for_company(serve: Serve) -> None:
+    model = Doubler()
+    async with serve(model) as service:
+        assert outputs(await ask(service, 1)) == [2]
+        assert outputs(await ask(service, 2)) == [4]
+    assert model.batches == [1, 1]
+
+
+async def test_delay_gathers_company(serve: Serve) -> None:
+    model = Doubler()
+    async with serve(model, batch_delay=0.2, warm_up=False) as service:
+        answers = await asyncio.gather(ask(service, 1), ask(service, 2))
+    assert [outputs(answer) for answer in answers] == [[2], [4]]
+    assert model.batches == [2]
+
+
+async def test_large_requests_are_split_and_put_together(serve: Serve) -> None:
+    model = Doubler()
+    async with serve(model, batch_max_rows=4, warm_up=False) as service:
+        answer = outputs(await ask(service, *range(1, 11)))
+    assert answer == [2 * value for value in range(1, 11)]
+    assert model.batches == [4, 4, 2]
+
+
+async def test_other_shapes_run_apart(serve: Serve) -> None:
+    model = Doubler((TensorSpec("x", "FP32", (-1, -1)),), (TensorSpec("y", "FP32", (-1, -1)),))
+    async with serve(model, warm_up=False) as service:
+        tasks = await held(service, model, 2)
+        narrow = {"name": "x", "shape": [1, 1], "datatype": "FP32", "data": [5]}
+        other = asyncio.create_task(service.client.post(INFER, json={"inputs": [narrow]}))
+        await until(lambda: service.engine.pending_rows == 4)
+        model.gate.set()
+        assert [outputs(await task) for task in tasks] == [[200], [2], [4]]
+        assert (await other).json()["outputs"][0]["data"] == [10]
+    assert sorted(model.batches) == [1, 1, 2]
+
+
+async def test_model_without_batch_axis_gets_requests_as_they_are(serve: Serve) -> None:
+    model = Doubler((TensorSpec("x", "FP32", (3, 2)),), (TensorSpec("y", "FP32", (3, 2)),))
+    async with serve(model) as service:
+        answers = await asyncio.gather(ask(service, 1, 2, 3), ask(service, 4, 5, 6))
+        wrong = await ask(service, 1)
+    assert [outputs(answer) for answer in answers] == [[2, 4, 6], [8, 10, 12]]
+    assert wrong.status_code == 400
+    assert model.batches == [3, 3]
+
+
+async def test_failing_row_fails_alone(serve: Serve) -> None:
+    model = Doubler()
+    async with serve(model, warm_up=False) as service:
+        tasks = await held(service, model, 3)
+        culprit = asyncio.create_task(ask(service, model.poison))
+        await until(lambda: service.engine.pending_rows == 5)
+        model.gate.set()
+        assert [outputs(await task) for task in tasks] == [[200], [2], [4], [6]]
+        answer = await culprit
+    assert answer.status_code == 500
+    assert answer.headers["x-request-id"] in answer.json()["error"]
+    assert "secret" not in answer.text
+
+
+async def test_health_answers_while_the_model_runs(serve: Serve) -> None:
+    model = Doubler()
+    async with serve(model) as service:
+        tasks = await held(service, model, 20)
+        assert (await service.client.get("/v2/health/live")).json() == {"live": True}
+        assert (await service.client.get("/v2/health/ready")).status_code == 200
+        assert not any(task.done() for task in tasks)
+        model.gate.set()
+        await asyncio.gather(*tasks)
+
+
+async def test_full_queue_refuses_at_once(serve: Serve) -> None:
+    model = Doubler()
+    async with serve(model, queue_max_rows=3, **ONE_ROW_A_BATCH) as service:
+        tasks = await held(service, model, 3)
+        surplus = await ask(service, 9)
+        never = await ask(service, 1, 2, 3, 4)
+        model.gate.set()
+        assert [outputs(await task) for task in tasks] == [[200], [2], [4], [6]]
+    assert surplus.status_code == 503
+    assert int(surplus.headers["retry-after"]) >= 1
+    assert never.status_code == 413
+
+
+async def test_queue_is_bounded_by_bytes(serve: Serve) -> None:
+    model = Doubler()
+    async with serve(model, queue_max_bytes=16, **ONE_ROW_A_BATCH) as service:
+        tasks = await held(service, model, 2)
+        assert (await ask(service, 9)).status_code == 503
+        model.gate.set()
+        await asyncio.gather(*tasks)
+
+
+async def test_what_expires_in_the_queue_never_runs(serve: Serve) -> None:
+    model = Doubler()
+    async with serve(model, **ONE_ROW_A_BATCH) as service:
+        tasks = await held(service, model, 1)
+        late = await ask(service, 7, parameters={"timeout": 20_000})
+        assert late.status_code == 504
+        assert service.engine.pending_rows == 2
+        model.gate.set()
+        await asyncio.gather(*tasks)
+    assert model.batches == [1, 1]
+
+
+async def test_deadline_is_a_setting_that_the_protocol_cannot_lengthen(serve: Serve) -> None:
+    model = Doubler()
+    async with serve(model, deadline=0.05) as service:
+        model.gate.clear()
+        answer = await ask(service, 1, parameters={"timeout": 60_000_000})
+        assert answer.status_code == 504
+        assert service.engine.pending_rows == 1, "the model has not returned yet"
+        model.gate.set()
+        await until(lambda: service.engine.pending_rows == 0)
+        assert outputs(await ask(service, 2)) == [4]
+
+
+async def test_client_that_leaves_takes_its_rows_along(serve: Serve) -> None:
+    model = Doubler()
+    async with serve(model, **ONE_ROW_A_BATCH) as service:
+        tasks = await held(service, model, 1)
+        sent: list[Any] = []
+        leave = asyncio.Event()
+        asking = asyncio.create_task(raw_request(service, rows(7), leave, sent))
+        await until(lambda: service.engine.pending_rows == 3)
+        leave.set()
+        await until(lambda: service.engine.pending_rows == 2)
+        await asking
+        model.gate.set()
+        assert [outputs(await task) for task in tasks] == [[200], [2]]
+        metrics = (await service.client.get("/metrics")).text
+    assert sent == []
+    assert model.batches == [1, 1]
+    assert 'inference_rejected_total{reason="disconnected"}' in metrics
+
+
+async def test_cancelled_request_leaves_nothing_behind(serve: Serve) -> None:
+    model = Doubler()
+    async with serve(model, **ONE_ROW_A_BATCH) as service:
+        tasks = await held(service, model, 1)
+        asking = asyncio.create_task(raw_request(service, rows(7), asyncio.Event(), []))
+        await until(lambda: service.engine.pending_rows == 3)
+        asking.cancel()
+        await until(lambda: service.engine.pending_rows == 2)
+        model.gate.set()
+        await asyncio.gather(*tasks)
+    assert model.batches == [1, 1]
+
+
+async def test_shutdown_waits_for_what_was_accepted(serve: Serve) -> None:
+    model = Doubler()
+    async with serve(model, **ONE_ROW_A_BATCH) as service:
+        tasks = await held(service, model, 3)
+        closing = asyncio.create_task(service.engine.close())
+        await until(lambda: not service.engine.ready)
+        assert (await service.client.get("/v2/health/ready")).status_code == 503
+        assert not closing.done()
+        model.gate.set()
+        assert [outputs(await task) for task in tasks] == [[200], [2], [4], [6]]
+        await closing
+
+
+@pytest.mark.parametrize(
+    ("timings", "budget", "chosen"),
+    [
+        ({1: 1.0, 2: 1.1, 4: 1.3, 8: 1.7}, 60, 8),
+        ({1: 1.0, 2: 1.99, 4: 3.98}, 60, 1),
+        ({1: 1.0, 2: 1.1, 4: 1.3, 8: 1.7}, 1.5, 4),
+        ({1: 1.0, 2: 1.9, 4: 2.0}, 60, 4),
+        ({1: 5.0}, 1, 1),
+    ],
+)
+def test_largest_batch_is_the_last_that_pays(
+    timings: dict[int, float], budget: float, chosen: int
+) -> None:
+    assert largest_worthwhile(timings, budget) == chosen
+
+
+async def raw_request(
+    service: Service, document: dict[str, Any], leave: asyncio.Event, sent: list[Any]
+) -> None:
+    """Ask as a server does whose client closes the connection when ``leave`` is set."""
+    messages: list[Awaitable[Any]] = [arrived(json.dumps(document).encode()), left(leave)]
+
+    async def receive() -> Any:
+        return await messages.pop(0)
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": "POST",
+        "scheme": "http",
+        "path": INFER,
+        "raw_path": INFER.encode(),
+        "query_string": b"",
+        "root_path": "",
+        "headers": [],
+        "client": ("127.0.0.1", 1),
+        "server": ("127.0.0.1", 80),
+    }
+    try:
+        await service.app(scope, receive, send)
+    finally:
+        for message in messages:
+            if asyncio.iscoroutine(message):
+                message.close()
+
+
+async def arrived(body: bytes) -> dict[str, Any]:
+    return {"type": "http.request", "body": body, "more_body": False}
+
+
+async def left(leave: asyncio.Event) -> dict[str, Any]:
+    await leave.wait()
+    return {"type": "http.disconnect"}
