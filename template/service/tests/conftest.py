@@ -69,10 +69,22 @@ async def until(condition: Callable[[], bool], limit: float = 10) -> None:
             await anyio.sleep(0.001)
 
 
-class Serve(Protocol):
-    """Runs a service around a `Doubler`, with other settings than the defaults."""
+async def until_ready(service: Service, failures: list[str]) -> None:
+    """Wait until the model is loaded, or fail with the reason why it is not."""
+    await until(lambda: service.engine.ready or bool(failures), START_LIMIT)
+    assert not failures
 
-    def __call__(self, model: Doubler, **settings: Any) -> AbstractAsyncContextManager[Service]: ...
+
+class Shipped(Protocol):
+    """Runs the service with the model in models/, with the settings of a test."""
+
+    def __call__(self, **changed: Any) -> AbstractAsyncContextManager[Service]: ...
+
+
+class Serve(Protocol):
+    """Runs a service around a `Doubler`, with the settings of a test."""
+
+    def __call__(self, model: Doubler, **changed: Any) -> AbstractAsyncContextManager[Service]: ...
 
 
 @asynccontextmanager
@@ -95,19 +107,38 @@ def anyio_backend() -> str:
 
 @pytest.fixture(autouse=True)
 def _own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Keep the developer's settings and .env file out of the tests, and signals to themselves."""
+    """Keep the developer's settings and .env file out of the tests."""
     for name in [name for name in os.environ if name.upper().startswith(PREFIX)]:
         monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(process, "fail", pytest.fail)
+
+
+@pytest.fixture(autouse=True)
+def failures(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Collect why the service would end its process."""
+    messages: list[str] = []
+    monkeypatch.setattr(process, "fail", messages.append)
+    return messages
 
 
 @pytest.fixture
-async def client() -> AsyncIterator[httpx.AsyncClient]:
-    """Ask the service as it is shipped, with the model in models/."""
-    settings = Settings(model_dir=PROJECT / "models")
-    async with running(Engine(settings), settings) as service:
-        await until(lambda: service.engine.ready, START_LIMIT)
+def shipped(failures: list[str]) -> Shipped:
+    """Run the service as it is shipped; it is ready when the test gets it."""
+
+    @asynccontextmanager
+    async def shipped(**changed: Any) -> AsyncIterator[Service]:
+        settings = Settings(**{"model_dir": PROJECT / "models", **changed})
+        async with running(Engine(settings), settings) as service:
+            await until_ready(service, failures)
+            yield service
+
+    return shipped
+
+
+@pytest.fixture
+async def client(shipped: Shipped) -> AsyncIterator[httpx.AsyncClient]:
+    """Ask the service as it is shipped."""
+    async with shipped() as service:
         yield service.client
 
 
@@ -128,7 +159,7 @@ def write_model(folder: Path, model: Doubler) -> Path:
 
 
 @pytest.fixture
-def serve(tmp_path: Path) -> Serve:
+def serve(tmp_path: Path, failures: list[str]) -> Serve:
     """Run a service around a `Doubler`; it is ready when the test gets it."""
 
     @asynccontextmanager
@@ -140,7 +171,7 @@ def serve(tmp_path: Path) -> Serve:
 
         settings = Settings(**{"typed_endpoint": False, "model_dir": folder, **changed})
         async with running(Engine(settings, load, "test"), settings) as service:
-            await until(lambda: service.engine.ready, START_LIMIT)
+            await until_ready(service, failures)
             yield service
 
     return serve

@@ -28,14 +28,6 @@ def folder(tmp_path: Path) -> Path:
     return write_model(tmp_path / "doubler", Doubler())
 
 
-@pytest.fixture
-def failures(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Collect why the service would end itself."""
-    messages: list[str] = []
-    monkeypatch.setattr(process, "fail", messages.append)
-    return messages
-
-
 @asynccontextmanager
 async def starting(folder: Path, model: Doubler, **changed: Any) -> AsyncIterator[Service]:
     def load(artifact: Path, manifest: Manifest, *, threads: int, device: str) -> Model:

@@ -5,7 +5,7 @@ from typing import Any
 
 import httpx
 import pytest
-from conftest import Doubler, Serve
+from conftest import Doubler, Serve, Shipped
 
 from service.model import Instance
 from service.typed import PredictResponse
@@ -91,11 +91,9 @@ async def test_wrong_method_and_unknown_paths(client: httpx.AsyncClient) -> None
         assert_problem(await client.get(path), 404)
 
 
-async def test_limits_are_settings(serve: Serve) -> None:
-    async with serve(
-        Doubler(), typed_endpoint=True, max_body_bytes=2000, max_instances=2
-    ) as service:
-        surplus = await post(service.client, json.dumps({"instances": [EXAMPLE] * 3}).encode())
+async def test_limits_are_settings(shipped: Shipped) -> None:
+    async with shipped(max_body_bytes=2000, max_instances=1) as service:
+        surplus = await post(service.client, json.dumps({"instances": [EXAMPLE] * 2}).encode())
         large = await post(service.client, b" " * 2001)
     assert_problem(surplus, 413)
     assert_problem(large, 413)

@@ -3,6 +3,7 @@
 import gzip
 import json
 import zlib
+from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -120,11 +121,14 @@ async def test_no_rows_give_no_rows(serve: Serve) -> None:
     assert answer.json()["outputs"][0]["data"] == []
 
 
-@pytest.mark.parametrize("encoding", ["gzip", "deflate"])
-async def test_compression_both_ways(serve: Serve, encoding: str) -> None:
+@pytest.mark.parametrize(
+    ("encoding", "squeeze"), [("gzip", gzip.compress), ("deflate", zlib.compress)]
+)
+async def test_compression_both_ways(
+    serve: Serve, encoding: str, squeeze: Callable[[bytes], bytes]
+) -> None:
     rows = 500
     document = {"inputs": [tensor(shape=[rows, 2], data=[1.5] * rows * 2)]}
-    squeeze = {"gzip": gzip.compress, "deflate": zlib.compress}[encoding]
     async with serve(Doubler()) as service:
         answer = await service.client.post(
             INFER,

@@ -5,6 +5,7 @@ several workers must not hold a runtime's threads when it forks.
 """
 
 import argparse
+import contextlib
 import json
 import sys
 from pathlib import Path
@@ -32,17 +33,17 @@ def main() -> int:
             case "openapi":
                 _write_openapi(load_settings())
             case _:
-                _serve(load_settings())
+                return _serve(load_settings())
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 2
-    except ArtifactError as error:
+    except (ArtifactError, OSError) as error:
         print(f"service: {error}", file=sys.stderr)
         return 1
     return 0
 
 
-def _serve(settings: Settings) -> None:
+def _serve(settings: Settings) -> int:
     for name, nearest in misspelt_variables():
         print(f"service: {name} is no setting, did you mean {nearest}?", file=sys.stderr)
     manifest.locate(manifest.read(settings.model_dir), settings.model_dir)
@@ -51,9 +52,11 @@ def _serve(settings: Settings) -> None:
         from service.telemetry import configure_logging
 
         configure_logging(settings)
-        serve(settings)
+        with contextlib.suppress(SystemExit):  # a server's own verdict; `process` knows better
+            serve(settings)
         if message := process.failure():
-            raise ArtifactError(message)
+            print(f"service: {message}", file=sys.stderr)
+        return process.exit_code()
 
 
 def _write_manifest(arguments: argparse.Namespace) -> None:

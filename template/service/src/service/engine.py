@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from service import manifest as manifests
-from service import process, runtime, telemetry
+from service import process, telemetry
 from service.batching import Batcher, Limits, Run
 from service.config import Settings
 from service.errors import NotReady
 from service.manifest import ArtifactError, Manifest
+from service.runtime import RUNTIME, load
 from service.tensors import Tensors, TensorSpec, batchable, check_inputs
 from service.worker import WorkerThread
 
@@ -40,14 +41,14 @@ class Load(Protocol):
 class Engine:
     """One model in one process.
 
-    ``load`` and ``runtime_name`` are the emitted runtime's, unless a test brings its own.
+    ``load`` and ``runtime_name`` are those of `service.runtime`, unless a test brings its own.
     """
 
     def __init__(
         self,
         settings: Settings,
-        load: Load = runtime.load,
-        runtime_name: str = runtime.RUNTIME,
+        load: Load = load,
+        runtime_name: str = RUNTIME,
     ) -> None:
         self._settings: Final = settings
         self._load: Final = load

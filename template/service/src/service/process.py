@@ -24,6 +24,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Final
 
+from service.config import Settings
+
 METRICS_DIRECTORY: Final = "PROMETHEUS_MULTIPROC_DIR"
 
 _DIRECTORY: Final = "_SERVICE_PROCESS_DIRECTORY"
@@ -46,6 +48,11 @@ def prepare(workers: int) -> tempfile.TemporaryDirectory[str]:
         metrics.mkdir()
         os.environ[METRICS_DIRECTORY] = str(metrics)
     return directory
+
+
+def is_main() -> bool:
+    """Tell the main process, which may be the only one, from its workers."""
+    return os.getpid() == _main_pid()
 
 
 def start_draining() -> None:
@@ -83,14 +90,16 @@ def exit_code() -> int:
 def on_stop(stop: Callable[[int, FrameType | None], object], delay: float) -> None:
     """Have SIGTERM and SIGINT make the service not ready, and call `stop` after `delay` seconds.
 
-    After a failure and at a second signal `stop` is called at once. It has the arguments of a
-    signal handler, always with SIGTERM, and may be called from another thread and repeatedly.
+    After a failure and at a second signal `stop` is called at once, and so it is in a worker: the
+    main process has waited already. It has the arguments of a signal handler, always with SIGTERM,
+    and may be called from another thread and repeatedly.
     """
 
     def drain(_number: int, frame: FrameType | None) -> None:
-        hurry = draining() or failure() is not None
-        start_draining()
-        if hurry or not delay:
+        at_once = not delay or draining() or failure() is not None
+        if is_main():
+            start_draining()
+        if at_once or not is_main():
             stop(signal.SIGTERM, frame)
         else:
             timer = threading.Timer(delay, stop, (signal.SIGTERM, None))
@@ -102,16 +111,17 @@ def on_stop(stop: Callable[[int, FrameType | None], object], delay: float) -> No
 
 
 @contextlib.contextmanager
-def starting(time_to_drain: float) -> Iterator[None]:
+def starting(settings: Settings) -> Iterator[None]:
     """Surround the import of the application in the process that serves it.
 
-    An error ends the service, which would only meet it again. From now on the process ends
-    when the service has been draining for `time_to_drain` seconds, whatever still runs in it. A
-    worker also ends when its main process is gone, and leaves Ctrl-C to that process.
+    An error ends the service, which would only meet it again. From now on the process ends when
+    the time to drain is over, whatever still runs in it. A worker also ends when its main process
+    is gone, and leaves Ctrl-C to that process.
     """
-    if os.getpid() != _main_pid() and hasattr(os, "setpgrp"):
+    if not is_main() and hasattr(os, "setpgrp"):
         os.setpgrp()
-    threading.Thread(target=_end_in_time, args=(time_to_drain,), name="end", daemon=True).start()
+    limit = settings.drain_delay + settings.graceful_timeout + _MARGIN
+    threading.Thread(target=_end_in_time, args=(limit,), name="end", daemon=True).start()
     try:
         yield
     except Exception as error:
@@ -137,24 +147,27 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def supervise(
-    work: Callable[[socket.socket], None], workers: int, listener: socket.socket, delay: float
-) -> None:
-    """Run `work(listener)` in each of so many processes, until SIGTERM or SIGINT and `delay`.
+def run(work: Callable[[Settings, socket.socket], None], settings: Settings) -> None:
+    """Run `work` on a listening socket until the service has drained, for servers without workers.
 
-    A worker that was killed is replaced; one that ended with an error ends the service.
+    One worker works in this process, more in processes of their own. One that was killed is
+    replaced; one that ended with an error ends the service.
     """
+    listener = listen(settings.host, settings.port)
+    if settings.workers == 1:
+        work(settings, listener)
+        return
     stopped = threading.Event()
-    on_stop(lambda *_: stopped.set(), delay)
+    on_stop(lambda *_: stopped.set(), settings.drain_delay)
     spawn = multiprocessing.get_context("spawn")
     running: list[BaseProcess] = []
 
     def start() -> None:
-        worker = spawn.Process(target=work, args=(listener,))
+        worker = spawn.Process(target=work, args=(settings, listener))
         worker.start()
         running.append(worker)
 
-    for _ in range(workers):
+    for _ in range(settings.workers):
         start()
     while not stopped.is_set():
         wait([worker.sentinel for worker in running], timeout=_POLL)
@@ -166,10 +179,7 @@ def supervise(
             elif failure() is None:
                 fail(f"worker {worker.pid} ended with code {worker.exitcode}")
     listener.close()
-    for worker in running:
-        worker.terminate()
-    for worker in running:
-        worker.join()
+    _end_workers(running, settings.graceful_timeout + 2 * _MARGIN)
 
 
 def forget_dead_workers() -> None:
@@ -217,18 +227,25 @@ def _path(name: str) -> Path | None:
     return Path(directory, name) if directory else None
 
 
-def _end_in_time(time_to_drain: float) -> None:
+def _end_workers(workers: list[BaseProcess], limit: float) -> None:
+    for worker in workers:
+        worker.terminate()
+    deadline = time.monotonic() + limit
+    for worker in workers:
+        worker.join(max(0, deadline - time.monotonic()))
+        worker.kill()
+
+
+def _end_in_time(limit: float) -> None:
     parent = os.getppid()
-    is_worker = os.getpid() != _main_pid()
     while not draining():
-        if is_worker and os.getppid() != parent:
+        if not is_main() and os.getppid() != parent:
             os.kill(os.getpid(), signal.SIGTERM)
             break
         time.sleep(_POLL)
-    time.sleep(time_to_drain + _MARGIN)
+    time.sleep(limit)
     log.error("process %d is still busy and is ended", os.getpid())
-    if not is_worker and (directory := os.environ.get(_DIRECTORY)):
-        code = exit_code()
-        shutil.rmtree(directory, ignore_errors=True)
-        os._exit(code)
-    os._exit(1)
+    code = exit_code()
+    if is_main():
+        shutil.rmtree(os.environ.get(_DIRECTORY, ""), ignore_errors=True)
+    os._exit(code)

@@ -130,6 +130,7 @@ def metrics_page() -> bytes:
     """Render the metrics of all workers in Prometheus' text format."""
     if process.METRICS_DIRECTORY not in os.environ:
         return generate_latest(REGISTRY)
+    process.forget_dead_workers()
     registry = CollectorRegistry()
     MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
     return generate_latest(registry)
@@ -155,9 +156,10 @@ def configure_logging(settings: Settings) -> None:
     logging.basicConfig(level=settings.log_level.upper(), handlers=[handler], force=True)
 
 
+_NOT_LOGGED: Final = ("message", "asctime", "request_suffix", "color_message")
 _RESERVED: Final = [
     name
-    for name in (*vars(logging.makeLogRecord({})), "message", "asctime", "request_suffix")
+    for name in (*vars(logging.makeLogRecord({})), *_NOT_LOGGED)
     if name not in {"levelname", "name"}
 ]
 

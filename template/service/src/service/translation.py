@@ -1,4 +1,4 @@
-"""The errors of web frameworks, told as the service's own."""
+"""The refusals of web frameworks, told as the service's own errors."""
 
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -7,8 +7,8 @@ from http.client import responses
 from service.errors import Headers, MethodNotAllowed, NotFound, ServiceError
 
 
-class HTTPError(ServiceError):
-    """An error that a route raised by the means of its framework: any status, text and headers."""
+class Refusal(ServiceError):
+    """What a route refused by the means of its framework: any status, text and headers."""
 
     def __init__(self, status: int, detail: str, headers: Headers) -> None:
         super().__init__(detail)
@@ -23,13 +23,12 @@ class HTTPError(ServiceError):
 def from_http(
     status: int, detail: object = "", headers: Mapping[str, str] | None = None
 ) -> ServiceError:
-    """Translate the HTTP exception of a framework, raised by itself or by the user's routes."""
+    """Translate the HTTP exception of a framework, be it the framework's or the user's."""
     lower = {name.lower(): value for name, value in (headers or {}).items()}
-    phrase = responses.get(status, "Error")
-    text = str(detail or phrase)
     if status == HTTPStatus.METHOD_NOT_ALLOWED:
         return MethodNotAllowed(lower.get("allow", "").replace(" ", "").split(","))
-    if status == HTTPStatus.NOT_FOUND and text == phrase:
+    phrase = responses.get(status, "Error")
+    if status == HTTPStatus.NOT_FOUND and detail in ("", phrase):
         return NotFound()
-    raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in lower.items()]
-    return HTTPError(status, text, raw)
+    encoded = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in lower.items()]
+    return Refusal(status, str(detail or phrase), encoded)
