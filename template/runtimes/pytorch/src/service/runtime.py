@@ -1,0 +1,222 @@
+"""PyTorch: an exported program (``.pt2``), or the weights (``.safetensors``) of a module of yours.
+
+A ``.pt2`` tells its tensors. For ``.safetensors`` the manifest's parameter ``module`` names a
+function, ``package.module:function``, that makes the ``torch.nn.Module``. Tensors go in by the
+manifest's order; they come out by name where the module returns a dictionary, else by order.
+
+The library is imported where it is used: a process that only needs this module's names stays small.
+"""
+
+import importlib
+import os
+import re
+import warnings
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from service.manifest import ArtifactError, Manifest
+from service.tensors import Tensors, TensorSpec, datatype_of
+
+if TYPE_CHECKING:
+    import torch
+    from torch.export import ExportedProgram
+
+RUNTIME: Final = "pytorch"
+
+_DATA: Final = re.compile(
+    r"[^/]+/(models/model\.json"
+    r"|data/weights/(weight_\d+|model_weights_config\.json)"
+    r"|data/constants/(tensor_\d+|model_constants_config\.json)"
+    r"|data/sample_inputs/model\.pt"
+    r"|extra/.+|archive_format|archive_version|byteorder|version|\.data/[^/]+)"
+)
+"""Members of a ``.pt2`` that hold data; any other may hold pickled objects or machine code."""
+
+_OPTIONS: Final = "describe its tensors with --input and --output"
+
+
+class Model:
+    """A module on its device.
+
+    ``keywords``: the names under which the last inputs are passed.
+    """
+
+    def __init__(
+        self,
+        module: Callable[..., Any],
+        manifest: Manifest,
+        device: "torch.device",
+        keywords: Sequence[str] = (),
+    ) -> None:
+        self._module = module
+        self._inputs = [tensor.name for tensor in manifest.inputs]
+        self._outputs = manifest.output_specs()
+        self._device = device
+        self._keywords = keywords
+
+    def run(self, batch: Tensors) -> Tensors:
+        """Run the module on tensors by their names, rows along the first axis."""
+        import torch
+
+        with torch.inference_mode():
+            tensors = [torch.as_tensor(batch[name], device=self._device) for name in self._inputs]
+            positional = len(tensors) - len(self._keywords)
+            keywords = zip(self._keywords, tensors[positional:], strict=True)
+            result = self._module(*tensors[:positional], **dict(keywords))
+        return {
+            spec.name: tensor.cpu().numpy().astype(spec.dtype, copy=False)
+            for spec, tensor in zip(self._outputs, self._select(result), strict=True)
+        }
+
+    def _select(self, result: Any) -> "Sequence[torch.Tensor]":
+        if isinstance(result, Mapping):
+            return [result[spec.name] for spec in self._outputs]
+        return result if isinstance(result, list | tuple) else [result]
+
+
+def load(artifact: Path, manifest: Manifest, *, threads: int, device: str) -> Model:
+    """Load a program or a module onto a device: ``cpu``, ``cuda``, ``cuda:1`` and so on.
+
+    Raises:
+        ArtifactError: the file is no model or holds more than data, its tensors are not the
+            manifest's, or the device is not available.
+    """
+    # Threads that spin between batches would take the processor from the event loop.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    import torch
+    from torch.export.passes import move_to_device_pass
+
+    torch.set_num_threads(threads)
+    if torch.get_num_interop_threads() != 1:  # may be set once only
+        torch.set_num_interop_threads(1)
+    warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+    target = _device(device)
+    if artifact.suffix == ".safetensors":
+        return Model(_module(artifact, manifest.parameters, target), manifest, target)
+    program = _program(artifact)
+    inputs, outputs = _specs(program)
+    if _output_names(program):
+        outputs = _pick(outputs, [tensor.name for tensor in manifest.outputs])
+    _compare("input", inputs, manifest.input_specs())
+    _compare("output", outputs, manifest.output_specs())
+    keywords = list(program.example_inputs[1]) if program.example_inputs else []
+    module = move_to_device_pass(program, target).module()
+    return Model(module, manifest, target, keywords)
+
+
+def inspect(
+    artifact: Path, parameters: dict[str, Any]
+) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
+    """Read inputs and outputs from an exported program.
+
+    Raises:
+        ArtifactError: the file is none, or has tensors that it does not describe.
+    """
+    if artifact.suffix == ".safetensors":
+        raise ArtifactError(
+            f"{artifact} holds weights only: {_OPTIONS}, and name the function that makes the "
+            "module with --parameter 'module=\"service.network:make\"'"
+        )
+    return _specs(_program(artifact))
+
+
+def _device(name: str) -> "torch.device":
+    import torch
+
+    try:
+        torch.ones(1, device=name).item()
+    except (RuntimeError, AssertionError) as error:
+        cause = str(error).partition("\n")[0]
+        raise ArtifactError(f"the device '{name}' is not available: {cause}") from error
+    return torch.device(name)
+
+
+def _program(artifact: Path) -> "ExportedProgram":
+    import torch
+
+    # PyTorch unpickles parts of an archive: tensors only, whatever the archive asks for.
+    os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"
+    try:
+        with zipfile.ZipFile(artifact) as archive:
+            code = [name for name in archive.namelist() if not _DATA.fullmatch(name)]
+        if code:
+            raise ArtifactError(f"{artifact} holds more than data: {code[0]}")
+        return torch.export.load(artifact)
+    except ArtifactError:
+        raise
+    except Exception as error:
+        raise ArtifactError(f"{artifact} cannot be loaded: {_one_line(error)}") from error
+
+
+def _module(
+    artifact: Path, parameters: dict[str, Any], device: "torch.device"
+) -> "torch.nn.Module":
+    from safetensors.torch import load_model
+
+    path, _, function = str(parameters.get("module", "")).partition(":")
+    try:
+        module: torch.nn.Module = getattr(importlib.import_module(path), function)()
+    except Exception as error:
+        raise ArtifactError(
+            "the manifest's parameter 'module' must name a function that makes the module, "
+            f"'package.module:function': {_one_line(error)}"
+        ) from error
+    try:
+        load_model(module, artifact)
+    except Exception as error:
+        raise ArtifactError(f"{artifact} cannot be loaded: {_one_line(error)}") from error
+    return module.to(device).eval()
+
+
+def _specs(program: "ExportedProgram") -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
+    values = {node.name: node.meta.get("val") for node in program.graph.nodes}
+    signature = program.graph_signature
+    inputs, outputs = signature.user_inputs, signature.user_outputs
+    names = _output_names(program) or [f"output_{index}" for index in range(len(outputs))]
+    return (
+        tuple(_spec(str(name), values.get(name)) for name in inputs),
+        tuple(_spec(name, values.get(node)) for name, node in zip(names, outputs, strict=True)),
+    )
+
+
+def _output_names(program: "ExportedProgram") -> list[str]:
+    """Return the keys of the dictionary that a program returns, if it returns one."""
+    spec = program.call_spec.out_spec
+    return spec.context if spec and isinstance(spec.context, list) else []
+
+
+def _spec(name: str, value: Any) -> TensorSpec:
+    try:
+        datatype = datatype_of(str(value.dtype).removeprefix("torch."))
+    except (AttributeError, ValueError):
+        raise ArtifactError(f"'{name}' is not a tensor that can be served: {_OPTIONS}") from None
+    return TensorSpec(
+        name, datatype, tuple(size if isinstance(size, int) else -1 for size in value.shape)
+    )
+
+
+def _pick(outputs: Sequence[TensorSpec], names: Sequence[str]) -> tuple[TensorSpec, ...]:
+    found = {spec.name: spec for spec in outputs}
+    for name in names:
+        if name not in found:
+            raise ArtifactError(
+                f"the program has no output '{name}', its outputs: {', '.join(found)}"
+            )
+    return tuple(found[name] for name in names)
+
+
+def _compare(kind: str, found: Sequence[TensorSpec], declared: Sequence[TensorSpec]) -> None:
+    if len(found) != len(declared):
+        raise ArtifactError(f"the program has {len(found)} {kind}s, the manifest {len(declared)}")
+    for inside, outside in zip(found, declared, strict=True):
+        if inside.datatype != outside.datatype or not inside.accepts(outside.shape):
+            raise ArtifactError(
+                f"the {kind} '{outside.name}' is {inside.datatype} {list(inside.shape)} in the "
+                f"program, {outside.datatype} {list(outside.shape)} in the manifest"
+            )
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]

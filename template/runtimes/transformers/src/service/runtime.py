@@ -1,0 +1,162 @@
+"""Transformers: a folder with a sequence classifier, its tokenizer and its safetensors weights.
+
+Nothing is fetched from the network and no code of the folder is run. One text a row goes in, the
+probability of each label comes out, in the order of ``id2label`` in ``config.json``.
+
+The library is imported where it is used: a process that only needs this module's names stays small.
+"""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from service.manifest import ArtifactError, Manifest
+from service.tensors import Tensors, TensorSpec
+
+if TYPE_CHECKING:
+    import torch
+
+RUNTIME: Final = "transformers"
+
+_LOCAL: Final[dict[str, Any]] = {"local_files_only": True, "trust_remote_code": False}
+
+
+class Model:
+    """A tokenizer and a classifier on its device."""
+
+    def __init__(
+        self, tokenizer: Any, classifier: Any, manifest: Manifest, device: "torch.device"
+    ) -> None:
+        positions = getattr(classifier.config, "max_position_embeddings", None)
+        self._tokenizer = tokenizer
+        self._classifier = classifier
+        self._device = device
+        self._input = manifest.inputs[0].name
+        self._output = manifest.output_specs()[0]
+        self._longest = min(tokenizer.model_max_length, positions or tokenizer.model_max_length)
+        self._exclusive = classifier.config.problem_type != "multi_label_classification"
+
+    def run(self, batch: Tensors) -> Tensors:
+        """Classify texts in UTF-8; what is longer than the model can read is cut off."""
+        import torch
+
+        tokens = self._tokenizer(
+            [text.decode("utf-8", "replace") for text in batch[self._input]],
+            padding=True,
+            truncation=True,
+            max_length=self._longest,
+            return_tensors="pt",
+        )
+        with torch.inference_mode():
+            logits = self._classifier(**tokens.to(self._device)).logits.float()
+            probabilities = logits.softmax(dim=-1) if self._exclusive else logits.sigmoid()
+        array = probabilities.cpu().numpy()
+        return {self._output.name: array.astype(self._output.dtype, copy=False)}
+
+
+def load(artifact: Path, manifest: Manifest, *, threads: int, device: str) -> Model:
+    """Load a classifier onto a device: ``cpu``, ``cuda``, ``cuda:1`` and so on.
+
+    Raises:
+        ArtifactError: the folder is no complete classifier, its tensors are not the manifest's, or
+            the device is not available.
+    """
+    _compare(inspect(artifact, manifest.parameters), manifest)
+    import torch
+
+    torch.set_num_threads(threads)
+    if torch.get_num_interop_threads() != 1:  # may be set once only
+        torch.set_num_interop_threads(1)
+    target = _device(device)
+    tokenizer, classifier = _read(artifact)
+    return Model(tokenizer, classifier.to(target).eval(), manifest, target)
+
+
+def inspect(
+    artifact: Path, parameters: dict[str, Any]
+) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
+    """Read the number of labels from the folder's configuration.
+
+    Raises:
+        ArtifactError: the folder has none, or not that of a classifier.
+    """
+    _configure()
+    from transformers import AutoConfig
+
+    if not (artifact / "config.json").is_file():
+        raise ArtifactError(
+            f"{artifact} is no folder with a config.json, as save_pretrained makes it"
+        )
+    try:
+        config = AutoConfig.from_pretrained(artifact, **_LOCAL)
+    except Exception as error:
+        raise ArtifactError(f"{artifact} cannot be loaded: {_one_line(error)}") from error
+    architecture = next(iter(config.architectures or []), "an unknown architecture")
+    if not architecture.endswith("ForSequenceClassification") or config.num_labels < 2:
+        raise ArtifactError(
+            f"{artifact} has {architecture} with {config.num_labels} labels, "
+            "needed is a sequence classifier with two or more"
+        )
+    return (
+        (TensorSpec("text", "BYTES", (-1,)),),
+        (TensorSpec("probabilities", "FP32", (-1, config.num_labels)),),
+    )
+
+
+def _configure() -> None:
+    """Set what the libraries read when they are imported."""
+    # Threads that spin between batches would take the processor from the event loop.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # a batch is too little for its threads
+
+
+def _compare(
+    found: tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]], manifest: Manifest
+) -> None:
+    for specs, tensors in zip(found, (manifest.inputs, manifest.outputs), strict=True):
+        if [list(spec.shape) for spec in specs] != [tensor.shape for tensor in tensors]:
+            raise ArtifactError(
+                f"the model has one tensor {list(specs[0].shape)}, "
+                f"the manifest says {', '.join(str(tensor.shape) for tensor in tensors)}"
+            )
+    if manifest.inputs[0].datatype != "BYTES":
+        raise ArtifactError("the input is text: the manifest must say BYTES")
+
+
+def _device(name: str) -> "torch.device":
+    import torch
+
+    try:
+        torch.ones(1, device=name).item()
+    except (RuntimeError, AssertionError) as error:
+        cause = str(error).partition("\n")[0]
+        raise ArtifactError(f"the device '{name}' is not available: {cause}") from error
+    return torch.device(name)
+
+
+def _read(artifact: Path) -> tuple[Any, Any]:
+    import torch
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(artifact, **_LOCAL)
+        classifier, loading = AutoModelForSequenceClassification.from_pretrained(
+            artifact, use_safetensors=True, dtype=torch.float32, output_loading_info=True, **_LOCAL
+        )
+    except Exception as error:
+        raise ArtifactError(f"{artifact} cannot be loaded: {_one_line(error)}") from error
+    # Weights that the files lack were made up, with a warning only.
+    if missing := sorted(loading["missing_keys"]):
+        raise ArtifactError(f"{artifact} lacks the weights {', '.join(missing)}")
+    # A folder without a tokenizer gives one that knows no words.
+    if len(tokenizer) <= len(tokenizer.all_special_tokens):
+        raise ArtifactError(f"{artifact} lacks the tokenizer's files")
+    if tokenizer.pad_token is None:
+        raise ArtifactError(f"{artifact}: the tokenizer has no padding token, a batch needs one")
+    return tokenizer, classifier
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]

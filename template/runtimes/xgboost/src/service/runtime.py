@@ -1,0 +1,142 @@
+"""XGBoost: a booster in a ``.ubj`` or ``.json`` file.
+
+A classifier gives the probability of every class, of both where there are two; anything else gives
+its prediction. Where training stopped early, the best iteration predicts.
+
+The library is imported where it is used: a process that only needs this module's names stays small.
+"""
+
+import json
+import os
+import re
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from service.manifest import ArtifactError, Manifest
+from service.tensors import Array, Tensors, TensorSpec
+
+if TYPE_CHECKING:
+    from xgboost import Booster
+
+RUNTIME: Final = "xgboost"
+
+
+class Model:
+    """A booster on its device."""
+
+    def __init__(self, booster: "Booster", manifest: Manifest) -> None:
+        best = booster.attr("best_iteration")
+        self._booster = booster
+        self._iterations = (0, int(best) + 1 if best else 0)
+        self._linear = _learner(booster)["gradient_booster"]["name"] == "gblinear"
+        self._input = manifest.inputs[0].name
+        self._output = manifest.output_specs()[0]
+
+    def run(self, batch: Tensors) -> Tensors:
+        """Predict the rows of the input; a missing feature is NaN."""
+        values = self._predict(batch[self._input])
+        if values.ndim < len(self._output.shape):
+            values = np.column_stack((1 - values, values))
+        return {self._output.name: values.astype(self._output.dtype, copy=False)}
+
+    def _predict(self, rows: Array) -> Array:
+        if self._linear:
+            from xgboost import DMatrix
+
+            return self._booster.predict(DMatrix(rows), validate_features=False)
+        values: Array = self._booster.inplace_predict(rows, iteration_range=self._iterations)
+        return values
+
+
+def load(artifact: Path, manifest: Manifest, *, threads: int, device: str) -> Model:
+    """Load a booster onto a device: ``cpu``, ``cuda``, ``cuda:1`` and so on.
+
+    Raises:
+        ArtifactError: the file is no booster, its tensors are not the manifest's, or the device is
+            not available.
+    """
+    # Threads that spin between batches would take the processor from the event loop.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    booster = _read(artifact)
+    _compare(booster, manifest)
+    booster.set_param({"nthread": threads})
+    if device != "cpu":
+        _move(booster, device)
+    return Model(booster, manifest)
+
+
+def inspect(
+    artifact: Path, parameters: dict[str, Any]
+) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
+    """Read the number of features and of classes from the booster.
+
+    Raises:
+        ArtifactError: the file is no booster.
+    """
+    booster = _read(artifact)
+    return (TensorSpec("features", "FP32", (-1, booster.num_features())),), (_output(booster),)
+
+
+def _read(artifact: Path) -> "Booster":
+    """Read a booster; XGBoost itself may end the process at a file that is cut off."""
+    from xgboost import Booster
+    from xgboost.core import XGBoostError
+
+    try:
+        content = artifact.read_bytes().strip()
+        if not (content.startswith(b"{") and content.endswith(b"}")):
+            raise ArtifactError(f"{artifact} is not an XGBoost model, or not all of it")
+        return Booster(model_file=artifact)
+    except (XGBoostError, OSError, ValueError) as error:
+        raise ArtifactError(f"{artifact} cannot be loaded: {_cause(error)}") from error
+
+
+def _learner(booster: "Booster") -> Any:
+    return json.loads(booster.save_config())["learner"]
+
+
+def _output(booster: "Booster") -> TensorSpec:
+    learner = _learner(booster)
+    objective = learner["objective"]["name"]
+    sizes = learner["learner_model_param"]
+    targets = int(sizes["num_target"])
+    if objective == "multi:softprob":
+        return TensorSpec("probabilities", "FP32", (-1, int(sizes["num_class"])))
+    if objective == "binary:logistic":
+        return TensorSpec("probabilities", "FP32", (-1, max(targets, 2)))
+    return TensorSpec("prediction", "FP32", (-1, targets) if targets > 1 else (-1,))
+
+
+def _compare(booster: "Booster", manifest: Manifest) -> None:
+    if len(manifest.inputs) != 1 or len(manifest.outputs) != 1:
+        raise ArtifactError("a booster has one input and one output, the manifest has others")
+    for found, declared in (
+        ([-1, booster.num_features()], manifest.inputs[0].shape),
+        (list(_output(booster).shape), manifest.outputs[0].shape),
+    ):
+        if found != declared:
+            raise ArtifactError(f"the booster has a tensor {found}, the manifest says {declared}")
+
+
+def _move(booster: "Booster", device: str) -> None:
+    """Move a booster to a device; XGBoost only warns when it stays on the processor instead."""
+    from xgboost.core import XGBoostError
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            booster.set_param({"device": device})
+            booster.inplace_predict(np.zeros((1, booster.num_features()), np.float32))
+    except XGBoostError as error:
+        cause = _cause(error).removesuffix(" Expected to be one of the following:")
+        raise ArtifactError(f"the device '{device}' is not available: {cause}") from error
+    if not _learner(booster)["generic_param"]["device"].startswith("cuda"):
+        raise ArtifactError(f"the device '{device}' is not available, this xgboost has: cpu")
+
+
+def _cause(error: Exception) -> str:
+    """Return the message without the time and the place in XGBoost's source, and its stack."""
+    return re.sub(r"^\[[\d:]+\] \S+: ", "", str(error).partition("\n")[0])

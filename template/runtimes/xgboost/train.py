@@ -1,0 +1,52 @@
+"""Train the example model: iris species from four measurements, by XGBoost.
+
+Writes ``models/iris.ubj`` and its manifest. Run it from the project: ``python train.py``.
+"""
+
+from pathlib import Path
+
+import xgboost
+from sklearn.datasets import load_iris
+from sklearn.model_selection import train_test_split
+
+from service import manifest
+from service.tensors import TensorSpec
+
+MODELS = Path(__file__).parent / "models"
+PARAMETERS = {
+    "objective": "multi:softprob",
+    "num_class": 3,
+    "max_depth": 3,
+    "learning_rate": 0.1,
+    "nthread": 1,
+    "seed": 0,
+}
+
+
+def main() -> None:
+    features, species = load_iris(return_X_y=True)
+    train_x, test_x, train_y, test_y = train_test_split(
+        features, species, test_size=0.2, stratify=species, random_state=0
+    )
+    booster = xgboost.train(PARAMETERS, xgboost.DMatrix(train_x, train_y), num_boost_round=40)
+    predicted = booster.inplace_predict(test_x).argmax(axis=1)
+    accuracy = (predicted == test_y).mean()
+    print(f"accuracy on {len(test_y)} held-out flowers: {accuracy:.3f}")
+
+    MODELS.mkdir(exist_ok=True)
+    artifact = MODELS / "iris.ubj"
+    booster.save_model(artifact)
+
+    described = manifest.describe(
+        artifact,
+        name="iris",
+        version="1",
+        runtime="xgboost",
+        inputs=(TensorSpec("measurements", "FP32", (-1, 4)),),
+        outputs=(TensorSpec("probabilities", "FP32", (-1, 3)),),
+    )
+    print(f"wrote {artifact} and {described.write(MODELS)}")
+
+
+if __name__ == "__main__":
+    main()
