@@ -1,0 +1,31 @@
+"""Exit with 0 when the service beside this process is ready; imports little, for it runs often."""
+
+import os
+import socket
+import sys
+
+HOST = os.environ.get("SERVICE_HOST", "127.0.0.1")
+PORT = int(os.environ.get("SERVICE_PORT", "8000"))
+LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
+REQUEST = b"GET /v2/health/ready HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+
+
+def ready() -> bool:
+    connection = socket.create_connection((LOOPBACK.get(HOST, HOST), PORT), timeout=4)
+    if os.environ.get("SERVICE_TLS_CERTIFICATE"):
+        import ssl
+
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        connection = context.wrap_socket(connection)
+    with connection:
+        connection.sendall(REQUEST)
+        return b"".join(iter(lambda: connection.recv(4096), b"")).startswith(b"HTTP/1.1 200")
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(0 if ready() else "not ready")
+    except OSError as error:
+        sys.exit(str(error))
