@@ -1,0 +1,61 @@
+PYTHON ?= python3
+TORCH := 2.13.0
+JOBS ?= auto
+DEMO ?= demo
+ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+UV := UV_COMPILE_BYTECODE=1 $(BIN)/uv pip install --quiet --python $(BIN)/python
+PYTEST := $(BIN)/pytest --verbose --numprocesses $(JOBS) --dist worksteal
+
+.PHONY: help demo environment test test-quick lint snapshots clean
+
+help: ## List these targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+
+demo: $(VENV)/.tool ## Emit a service with the default answers, train its example, ask it
+	$(BIN)/python -m inferplate.demo $(DEMO)
+
+environment: $(VENV)/.test ## Install every framework, runtime and server
+
+test: $(VENV)/.test ## Check all combinations, and everything else
+	tests/system-packages
+	$(PYTEST) $(ARGS)
+
+test-quick: $(VENV)/.test ## Check one variant per framework, runtime and server
+	$(PYTEST) --quick $(ARGS)
+
+lint: $(VENV)/.test ## Check style and types, of the fragments too
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/pytest --quiet tests/test_fragments.py
+
+snapshots: $(VENV)/.test ## Write the OpenAPI snapshots anew
+	$(BIN)/pytest --quiet --update-snapshots tests/test_openapi.py
+
+clean: ## Remove what was made here
+	rm -rf $(VENV) $(DEMO) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find src tests template -name __pycache__ -prune -exec rm -rf {} +
+
+$(BIN)/uv:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	    || { echo 'Python 3.11 or newer is needed: make PYTHON=python3.12'; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'uv>=0.9'
+
+$(VENV)/.tool: pyproject.toml | $(BIN)/uv
+	$(UV) --editable .
+	@touch $@
+
+# The CPU build: from where pip was told to look, else from PyTorch's own index.
+$(VENV)/.torch: | $(BIN)/uv
+	$(BIN)/python -m pip install --quiet 'torch==$(TORCH)+cpu' 2>/dev/null \
+	    || $(BIN)/python -m pip install --quiet 'torch==$(TORCH)' \
+	        --index-url https://download.pytorch.org/whl/cpu
+	@touch $@
+
+$(VENV)/.test: pyproject.toml $(VENV)/.tool $(VENV)/.torch
+	$(UV) --group test
+	@touch $@

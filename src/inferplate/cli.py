@@ -1,0 +1,208 @@
+"""The command line. What a command needs beyond the questions is imported when it runs."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from inferplate.errors import InferplateError, unknown
+from inferplate.matrix import (
+    Variant,
+    axis_choices,
+    covering,
+    github_matrix,
+    read_questions,
+    select,
+    variants,
+)
+from inferplate.source import template_root
+
+if TYPE_CHECKING:
+    from inferplate.checks import Check
+    from inferplate.verify import Result
+    from inferplate.workbench import Workbench
+
+_FORMATS: Final = ("table", "json", "github")
+
+app = typer.Typer(
+    invoke_without_command=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+Framework = Annotated[
+    list[str] | None, typer.Option(metavar="NAME", help="Only this web framework; repeatable.")
+]
+Runtime = Annotated[
+    list[str] | None, typer.Option(metavar="NAME", help="Only this model runtime; repeatable.")
+]
+Server = Annotated[
+    list[str] | None, typer.Option(metavar="NAME", help="Only this server; repeatable.")
+]
+Covering = Annotated[
+    bool,
+    typer.Option(
+        "--covering", help="Only as many as have every framework, runtime and server in them."
+    ),
+]
+
+
+@app.callback()
+def inferplate(context: typer.Context) -> None:
+    """Emits inference services for any framework, model runtime and server, and proves them."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+@app.command("variants")
+def list_variants(
+    framework: Framework = None,
+    runtime: Runtime = None,
+    server: Server = None,
+    covering: Covering = False,
+    format: Annotated[
+        str, typer.Option(metavar="|".join(_FORMATS), help="'github': the matrix of a workflow.")
+    ] = "table",
+) -> None:
+    """List the valid combinations, as copier.yml has them."""
+    if format not in _FORMATS:
+        raise unknown("format", format, _FORMATS)
+    found = _selected(framework, runtime, server, only_covering=covering)
+    if format == "table":
+        _print_variants(found)
+        return
+    import json
+
+    document = (
+        github_matrix(found)
+        if format == "github"
+        else [{"variant": variant.name, **variant.answers()} for variant in found]
+    )
+    typer.echo(json.dumps(document, indent=None if format == "github" else 2))
+
+
+@app.command("verify")
+def verify_variants(
+    framework: Framework = None,
+    runtime: Runtime = None,
+    server: Server = None,
+    covering: Covering = False,
+    jobs: Annotated[
+        int, typer.Option(min=0, help="Variants at a time; 0: as many as processors.")
+    ] = 0,
+    keep: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Keep the emitted projects in this empty folder."),
+    ] = None,
+    check: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Only this check; repeatable.")
+    ] = None,
+    report: Annotated[
+        tuple[str, Path] | None,
+        typer.Option(metavar="json|junit FILE", help="Write the results to a file as well."),
+    ] = None,
+) -> None:
+    """Emit the combinations and check each: types, tests, a real server asked and ended, and more.
+
+    Needs an environment that holds every framework, runtime and server. The exit code is 1 when a
+    check failed.
+    """
+    from inferplate.report import WRITERS, write_report
+    from inferplate.verify import default_jobs, select_checks, workbench
+
+    if report and report[0] not in WRITERS:
+        raise unknown("report", report[0], list(WRITERS))
+    checks = select_checks(check or [])
+    found = _selected(framework, runtime, server, only_covering=covering)
+    with workbench(keep) as bench:
+        results = _verify_with_progress(
+            bench, found, checks, jobs=jobs or default_jobs(), keep=keep is not None
+        )
+    total = len(variants(read_questions(template_root())))
+    if report:
+        write_report(*report, results, total)
+    _print_results(results, total)
+    if any(result.failure is not None for result in results):
+        raise typer.Exit(1)
+
+
+def main() -> None:
+    """Run the command line; what goes wrong is told in one line and by the exit code."""
+    from typer.exceptions import Abort, TyperException
+
+    try:
+        code = app(standalone_mode=False)
+    except InferplateError as error:
+        _fail(str(error), 1)
+    except TyperException as error:
+        _fail(error.format_message(), 2)
+    except (Abort, KeyboardInterrupt):
+        _fail("interrupted", 130)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _fail(message: str, code: int) -> None:
+    typer.echo(f"inferplate: {' '.join(message.split())}", err=True)
+    sys.exit(code)
+
+
+def _selected(
+    framework: list[str] | None,
+    runtime: list[str] | None,
+    server: list[str] | None,
+    *,
+    only_covering: bool,
+) -> list[Variant]:
+    questions = read_questions(template_root())
+    wanted = {"framework": framework or [], "runtime": runtime or [], "server": server or []}
+    selected = select(variants(questions), wanted, axis_choices(questions))
+    return covering(selected) if only_covering else selected
+
+
+def _print_variants(found: list[Variant]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("framework", "runtime", "server", title=f"{len(found)} combinations")
+    for variant in found:
+        table.add_row(*variant.answers().values())
+    Console().print(table)
+
+
+def _verify_with_progress(
+    bench: "Workbench", found: list[Variant], checks: "list[Check]", *, jobs: int, keep: bool
+) -> "list[Result]":
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import TimeElapsedColumn as Elapsed
+    from rich.progress import TimeRemainingColumn as Remaining
+
+    from inferplate.verify import verify
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, Elapsed(), Remaining(), console=Console(stderr=True)) as progress:
+        task = progress.add_task(f"{len(found)} variants", total=len(found) * len(checks))
+
+        def show(result: "Result") -> None:
+            progress.update(task, advance=1, description=f"{result.variant} {result.check}")
+            if result.failure is not None:
+                reason = result.failure.partition("\n")[0]
+                progress.console.print(
+                    f"failed: {result.variant} {result.check}: {reason}", markup=False
+                )
+
+        return verify(bench, found, checks, jobs=jobs, keep=keep, report=show)
+
+
+def _print_results(results: "list[Result]", total: int) -> None:
+    from rich.console import Console
+
+    from inferplate.report import coverage_table
+
+    console = Console()
+    for result in results:
+        if result.failure is not None:
+            console.rule(f"{result.variant} {result.check}", align="left")
+            console.print(result.failure, markup=False, highlight=False, soft_wrap=True)
+    console.print(coverage_table(results, total))

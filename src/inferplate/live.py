@@ -1,0 +1,193 @@
+"""What is checked of a service that really runs."""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from inferplate.errors import CheckFailed
+from inferplate.matrix import Variant
+from inferplate.running import Service, wait_until
+from inferplate.wire import (
+    HeldRequest,
+    Response,
+    alike,
+    ask,
+    binary_request,
+    decode_outputs,
+    post_json,
+)
+from inferplate.workbench import Workbench
+
+_TOLERANCE: Final = 0.02
+"""Between a golden prediction and one of a model trained today, perhaps with other libraries."""
+_ROUNDING: Final = 1e-5
+"""Between two answers of one model."""
+_NOTICE_SECONDS: Final = 5.0
+_IN_FLIGHT: Final = "http_requests_in_flight"
+_REQUESTS: Final = "http_requests_total"
+
+
+@dataclass(frozen=True)
+class Golden:
+    """Known predictions of an example model.
+
+    ``instances`` and ``predictions``: the typed endpoint's. ``name``, ``datatype`` and ``tail``:
+    the model's one input tensor, ``tail`` its shape beyond the rows.
+    """
+
+    instances: list[dict[str, Any]]
+    predictions: list[Any]
+    model: str
+    version: str
+    name: str
+    datatype: str
+    tail: list[int]
+
+    @classmethod
+    def of(cls, project: Path) -> "Golden":
+        """Read the golden values and the manifest of a project."""
+        golden = json.loads((project / "tests/golden.json").read_bytes())
+        manifest = json.loads((project / "models/manifest.json").read_bytes())
+        (tensor,) = manifest["inputs"]
+        return cls(
+            [entry["instance"] for entry in golden],
+            [entry["prediction"] for entry in golden],
+            manifest["name"],
+            manifest["version"],
+            tensor["name"],
+            tensor["datatype"],
+            tensor["shape"][1:],
+        )
+
+    @property
+    def typed_request(self) -> dict[str, Any]:
+        return {"instances": self.instances}
+
+    @property
+    def infer_path(self) -> str:
+        return f"/v2/models/{self.model}/infer"
+
+    @property
+    def shape(self) -> list[int]:
+        return [len(self.instances), *self.tail]
+
+    @property
+    def values(self) -> list[Any]:
+        """The input's elements, row-major: the fields of the instances in their order."""
+        return [value for instance in self.instances for value in instance.values()]
+
+    @property
+    def infer_request(self) -> dict[str, Any]:
+        tensor = {"name": self.name, "datatype": self.datatype, "shape": self.shape}
+        return {"inputs": [{**tensor, "data": self.values}]}
+
+
+def check_server(bench: Workbench, variant: Variant) -> None:
+    """Start the service with one worker, ask it everything, and end it with a request in flight."""
+    bench.place_artifact(variant)
+    check_running(bench.project(variant), bench.python, workers=1)
+
+
+def check_running(project: Path, python: str, *, workers: int) -> None:
+    """Start the service of a project, ask it everything, and end it with a request in flight.
+
+    Raises:
+        CheckFailed: something is not as the contract says.
+    """
+    golden = Golden.of(project)
+    settings = {"SERVICE_WORKERS": str(workers), "SERVICE_THREADS": "1"}
+    with Service(project, python, settings) as service:
+        service.wait_ready()
+        try:
+            check_predictions(service.port, golden)
+            check_metrics(service.port)
+        except (OSError, ValueError, KeyError) as error:
+            raise service.failure(f"{type(error).__name__}: {error}") from error
+        check_drain(service, golden)
+
+
+def check_predictions(port: int, golden: Golden) -> None:
+    """Ask for the golden prediction on each endpoint that gives predictions."""
+    typed = _success(post_json(port, "/predict", golden.typed_request), "/predict").json()
+    if not alike(typed["predictions"], golden.predictions, _TOLERANCE):
+        raise CheckFailed(
+            f"/predict answers {typed['predictions']}, tests/golden.json has {golden.predictions}"
+        )
+    if typed["model"] != {"name": golden.model, "version": golden.version}:
+        raise CheckFailed(f"/predict names the model {typed['model']}")
+    path = golden.infer_path
+    as_json = _success(post_json(port, path, golden.infer_request), f"{path} with JSON")
+    body, headers = binary_request(golden.name, golden.datatype, golden.shape, golden.values)
+    as_binary = _success(ask(port, "POST", path, body, headers), f"{path} with binary tensors")
+    if as_binary.headers.get("content-type") != "application/octet-stream":
+        raise CheckFailed(f"{path} answers binary tensors asked for with {as_binary.headers}")
+    named = decode_outputs(as_json)
+    if not alike(named, decode_outputs(as_binary), _ROUNDING):
+        raise CheckFailed(f"{path} answers otherwise in binary than in JSON: {named}")
+    missing = [value for value in _numbers(typed["predictions"]) if not _occurs(value, named)]
+    if missing:
+        raise CheckFailed(f"{path} answers {named}, without {missing} of what /predict answers")
+
+
+def check_metrics(port: int) -> None:
+    """Look for the predictions that were just made on the metrics page."""
+    for route, expected in (("/predict", 1), ("/infer", 2)):
+        counted = sum(
+            value
+            for labels, value in metric(port, _REQUESTS)
+            if route in labels and 'status="200"' in labels
+        )
+        if counted != expected:
+            raise CheckFailed(f"{_REQUESTS} has {counted:g} of {expected} requests to {route}")
+
+
+def check_drain(service: Service, golden: Golden) -> None:
+    """Send SIGTERM while a request is half sent: it must be answered, and the service must end."""
+    idle = in_flight(service.port)
+    with HeldRequest(service.port, "/predict", golden.typed_request) as held:
+        if not wait_until(lambda: in_flight(service.port) > idle, _NOTICE_SECONDS):
+            raise service.failure("a request with half a body is not in flight")
+        service.terminate()
+        if not wait_until(lambda: not service.answers_ready(), _NOTICE_SECONDS):
+            raise service.failure(f"the service is ready {_NOTICE_SECONDS:g} s after SIGTERM")
+        try:
+            answer = held.finish()
+        except OSError as error:
+            raise service.failure(f"SIGTERM cut the request in flight: {error!r}") from error
+    _success(answer, "the request in flight at SIGTERM")
+    service.wait_exit()
+
+
+def in_flight(port: int) -> float:
+    """Read how many requests the service is answering, this one perhaps among them."""
+    return sum(value for _, value in metric(port, _IN_FLIGHT))
+
+
+def metric(port: int, name: str) -> list[tuple[str, float]]:
+    """Read the samples of a metric as pairs of labels and value."""
+    page = _success(ask(port, "GET", "/metrics"), "/metrics").body.decode()
+    found = re.findall(rf"^{name}(\{{.*\}})? (\S+)$", page, re.MULTILINE)
+    if not found:
+        raise CheckFailed(f"/metrics has no {name}")
+    return [(labels, float(value)) for labels, value in found]
+
+
+def _success(response: Response, what: str) -> Response:
+    if response.status != 200:
+        raise CheckFailed(f"{what} answers {response.status}: {response.body[:500]!r}")
+    return response
+
+
+def _numbers(value: Any) -> list[float]:
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        return [number for item in value for number in _numbers(item)]
+    return [value] if isinstance(value, int | float) else []
+
+
+def _occurs(number: float, outputs: Mapping[str, list[Any]]) -> bool:
+    return any(alike(number, item, _ROUNDING) for output in outputs.values() for item in output)

@@ -1,0 +1,131 @@
+"""A service of a project, really started, on a port of its own."""
+
+import http.client
+import os
+import random
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, Final, Self
+
+from inferplate.errors import CheckFailed
+from inferplate.wire import HOST, ask
+from inferplate.workbench import project_environment, tail
+
+GRACEFUL_SECONDS: Final = 10.0
+_READY_SECONDS: Final = 120.0
+_EXIT_MARGIN: Final = 5.0
+_PORTS: Final = range(10_000, 32_000)
+"""Below the ports that systems hand out for outgoing connections."""
+
+
+class Service:
+    """``python -m service`` as a context manager; leaving it leaves no process behind."""
+
+    def __init__(self, project: Path, python: str, settings: Mapping[str, str]) -> None:
+        self.project: Final = project
+        self.port: Final = free_port()
+        self.log: Final = project / "service.log"
+        self._python: Final = python
+        self._settings: Final = {
+            "SERVICE_HOST": HOST,
+            "SERVICE_PORT": str(self.port),
+            "SERVICE_GRACEFUL_TIMEOUT": f"{GRACEFUL_SECONDS:g}",
+            **settings,
+        }
+
+    def __enter__(self) -> Self:
+        with self.log.open("wb") as log:
+            self._process = self._start(log)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def ended(self) -> bool:
+        return self._process.poll() is not None
+
+    def wait_ready(self) -> None:
+        """Wait until the service says that it is ready.
+
+        Raises:
+            CheckFailed: it ended, or is not ready in time.
+        """
+
+        def ready() -> bool:
+            if self.ended:
+                raise self.failure(f"the service ended with {self._process.returncode}")
+            return self.answers_ready()
+
+        if not wait_until(ready, _READY_SECONDS):
+            raise self.failure(f"the service is not ready after {_READY_SECONDS:g} s")
+
+    def answers_ready(self) -> bool:
+        """Tell whether a new connection gets a 200 from the readiness probe."""
+        try:
+            return ask(self.port, "GET", "/v2/health/ready", timeout=2).status == 200
+        except (OSError, http.client.HTTPException):
+            return False
+
+    def terminate(self) -> None:
+        """Send SIGTERM to the main process."""
+        self._process.send_signal(signal.SIGTERM)
+
+    def wait_exit(self) -> None:
+        """Wait for the end of the service.
+
+        Raises:
+            CheckFailed: it outlived its graceful time, or exited with another code than 0.
+        """
+        budget = GRACEFUL_SECONDS + _EXIT_MARGIN
+        try:
+            code = self._process.wait(budget)
+        except subprocess.TimeoutExpired:
+            raise self.failure(f"the service runs on {budget:g} s after SIGTERM") from None
+        if code:
+            raise self.failure(f"the service exited with {code} after SIGTERM")
+
+    def failure(self, text: str) -> CheckFailed:
+        """Make a failure that shows the end of the service's log."""
+        return CheckFailed(f"{text}\n{tail(self.log.read_bytes())}")
+
+    def _start(self, log: IO[bytes]) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(  # noqa: S603 - our own interpreter
+            [self._python, "-m", "service"],
+            cwd=self.project,
+            env=project_environment(self._settings),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+
+def wait_until(condition: Callable[[], bool], seconds: float) -> bool:
+    """Ask again and again, for some seconds, whether a condition holds."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def free_port() -> int:
+    """Find a port of the loopback interface that nothing listens on."""
+    while True:
+        port = random.choice(_PORTS)  # noqa: S311 - not a secret
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind((HOST, port))
+            return port

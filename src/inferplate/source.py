@@ -1,0 +1,16 @@
+"""Where the template is: the checkout that this file lies in, or the copy inside the wheel."""
+
+from pathlib import Path
+from typing import Final
+
+PUBLIC_ADDRESS: Final = "gh:inferplate/inferplate"
+"""The template's public address, as Copier spells it."""
+
+QUESTIONS: Final = "copier.yml"
+
+
+def template_root() -> Path:
+    """Return the folder of ``copier.yml`` and ``template/``."""
+    package = Path(__file__).resolve().parent
+    bundled = package / "_template"
+    return bundled if (bundled / QUESTIONS).is_file() else package.parents[1]

@@ -1,0 +1,128 @@
+"""The options, the shared workbench and the closing report of the template's own tests."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from inferplate.checks import CHECKS
+from inferplate.matrix import Variant, covering, read_questions, variants
+from inferplate.source import template_root
+from inferplate.workbench import Workbench
+
+ALL_VARIANTS = variants(read_questions(template_root()))
+COVERING_VARIANTS = covering(ALL_VARIANTS)
+
+Covers = Callable[[str, object, int], None]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--quick",
+        action="store_true",
+        help="one variant per framework, runtime and server, and no test marked as slow",
+    )
+    parser.addoption(
+        "--update-snapshots", action="store_true", help="write the OpenAPI snapshots anew"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "slow: left out by --quick")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("--quick"):
+        return
+    slow = [item for item in items if item.get_closest_marker("slow")]
+    config.hook.pytest_deselected(items=slow)
+    items[:] = [item for item in items if item not in slow]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "variant" in metafunc.fixturenames and "check" in metafunc.fixturenames:
+        chosen = COVERING_VARIANTS if metafunc.config.getoption("--quick") else ALL_VARIANTS
+        pairs = [(variant, check) for variant in chosen for check in CHECKS.values()]
+        ids = [f"{variant}-{check.name}" for variant, check in pairs]
+        metafunc.parametrize(("variant", "check"), pairs, ids=ids)
+
+
+@pytest.fixture(scope="session")
+def bench(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Workbench:
+    """Give every process of this run the same workbench."""
+    base = tmp_path_factory.getbasetemp()
+    parallel = hasattr(request.config, "workerinput")
+    return Workbench((base.parent if parallel else base) / "bench")
+
+
+@pytest.fixture
+def template(bench: Workbench) -> Path:
+    return bench.template()
+
+
+@pytest.fixture
+def copy_of(bench: Workbench, tmp_path: Path) -> Callable[[Variant], Path]:
+    """Give a test a copy of a variant, with its model, that it may change."""
+
+    def make(variant: Variant) -> Path:
+        copy = tmp_path / variant.name
+        shutil.copytree(bench.project(variant), copy)
+        shutil.copytree(bench.artifact(variant), copy / "models", dirs_exist_ok=True)
+        return copy
+
+    return make
+
+
+@pytest.fixture
+def covers(record_property: Callable[[str, object], None]) -> Covers:
+    """Let a test say which combination, out of how many, it covers when it passes."""
+
+    def cover(check: str, combination: object, total: int) -> None:
+        record_property("covers", [check, str(combination), total])
+
+    return cover
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Print how many combinations each check covered."""
+    covered: dict[str, set[str]] = {}
+    totals: dict[str, int] = {}
+    seconds: dict[str, float] = {}
+    for outcome in ("passed", "failed"):
+        for report in terminalreporter.getreports(outcome):
+            for check, combination, total in _coverage(report):
+                covered.setdefault(check, set())
+                totals[check] = total
+                seconds[check] = seconds.get(check, 0) + report.duration
+                if outcome == "passed":
+                    covered[check].add(combination)
+    if not covered:
+        return
+    terminalreporter.write_sep("=", "combinations covered by each check")
+    width = max(len(check) for check in covered)
+    for check, combinations in sorted(covered.items(), key=lambda item: -totals[item[0]]):
+        count = f"{len(combinations)} of {totals[check]}"
+        complete = len(combinations) == totals[check]
+        terminalreporter.write_line(
+            f"{check:<{width}}  {count:>9}  {seconds[check]:7.0f} s",
+            green=complete,
+            yellow=not complete,
+        )
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Remove what was emitted, some hundred megabytes, after a run without failures."""
+    if hasattr(session.config, "workerinput") or exitstatus != pytest.ExitCode.OK:
+        return
+    factory = getattr(session.config, "_tmp_path_factory", None)
+    if factory is not None:
+        shutil.rmtree(factory.getbasetemp() / "bench", ignore_errors=True)
+
+
+def _coverage(report: Any) -> Iterator[tuple[str, str, int]]:
+    for name, value in getattr(report, "user_properties", ()):
+        if name == "covers" and report.when == "call":
+            check, combination, total = value
+            yield check, combination, total

@@ -1,0 +1,117 @@
+"""The command line: quick to start, clear when something is wrong."""
+
+import json
+import os
+import resource
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+STARTUP_CPU_SECONDS = 0.3
+
+
+def inferplate(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "inferplate", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "COLUMNS": "120"},
+    )
+
+
+def cpu_seconds(*arguments: str) -> float:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert inferplate(*arguments).returncode == 0
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--help"], ["verify", "--help"], ["variants"], ["variants", "--format", "github"]],
+    ids=" ".join,
+)
+def test_starts_quickly(arguments: Sequence[str]) -> None:
+    assert min(cpu_seconds(*arguments) for _ in range(3)) < STARTUP_CPU_SECONDS
+
+
+def test_without_a_command_it_helps() -> None:
+    result = inferplate()
+    assert result.returncode == 0
+    assert "variants" in result.stdout
+    assert "verify" in result.stdout
+
+
+def test_lists_the_variants_as_a_table() -> None:
+    result = inferplate("variants", "--framework", "ninja", "--server", "granian")
+    assert "8 combinations" in result.stdout
+    assert result.stdout.count("granian") == 8
+
+
+def test_lists_the_variants_as_json() -> None:
+    result = inferplate("variants", "--runtime", "python", "--format", "json")
+    found = json.loads(result.stdout)
+    assert len(found) == 12
+    assert found[0] == {
+        "variant": "fastapi-python-uvicorn",
+        "framework": "fastapi",
+        "runtime": "python",
+        "server": "uvicorn",
+    }
+
+
+def test_lists_the_variants_as_a_matrix_of_a_workflow() -> None:
+    (line,) = inferplate("variants", "--format", "github").stdout.splitlines()
+    matrix = json.loads(line)
+    assert list(matrix) == ["include"]
+    assert len(matrix["include"]) == 96
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["variants", "--framework", "fastpi"], 1, "unknown framework 'fastpi': did you mean"),
+        (["variants", "--format", "gitlab"], 1, "unknown format 'gitlab': did you mean 'github'"),
+        (["variants", "--framwork", "ninja"], 2, "No such option: --framwork"),
+        (["verfy"], 2, "Did you mean 'verify'"),
+        (["verify", "--check", "sute"], 1, "unknown check 'sute': did you mean 'suite'?"),
+        (["verify", "--report", "xml", "file"], 1, "unknown report 'xml': known are json, junit"),
+        (["verify", "--jobs", "some"], 2, "--jobs"),
+        (["verify", "--keep", "src"], 1, "src is not an empty folder"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_errors_are_one_line(arguments: Sequence[str], code: int, message: str) -> None:
+    result = inferplate(*arguments)
+    assert result.returncode == code
+    assert result.stdout == ""
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("inferplate: ")
+    assert message in line
+
+
+def test_verify_reports_what_it_covered(tmp_path: Path) -> None:
+    selection = ["--framework", "fastapi", "--runtime", "python", "--check", "lint"]
+    keep, report = tmp_path / "kept", tmp_path / "report.json"
+    result = inferplate("verify", *selection, "--keep", str(keep), "--report", "json", str(report))
+    assert result.returncode == 0, result.stdout
+    assert "4 of 96" in result.stdout
+    written = json.loads(report.read_bytes())
+    assert written["checks"] == {"lint": {"passed": 4, "failed": 0}}
+    assert {entry["variant"] for entry in written["results"]} == {
+        path.name for path in (keep / "variants").iterdir() if path.is_dir()
+    }
+
+
+def test_verify_writes_junit(tmp_path: Path) -> None:
+    report = tmp_path / "report.xml"
+    selection = ["--framework", "ninja", "--runtime", "python", "--server", "granian"]
+    result = inferplate("verify", *selection, "--check", "lint", "--report", "junit", str(report))
+    assert result.returncode == 0, result.stdout
+    (case,) = ElementTree.parse(report).getroot().iter("testcase")
+    assert case.get("name") == "ninja-python-granian"

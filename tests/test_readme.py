@@ -1,0 +1,76 @@
+"""What the README says is so."""
+
+import re
+import shlex
+from pathlib import Path
+
+import copier
+
+from inferplate.hygiene import tree
+from inferplate.matrix import AXES, axis_choices, read_questions, variants
+from inferplate.render import render
+from inferplate.source import PUBLIC_ADDRESS, template_root
+
+README = (template_root() / "README.md").read_text(encoding="utf-8")
+SCREEN_LINES = 80
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+
+
+def test_it_is_one_screen() -> None:
+    assert len(README.splitlines()) <= SCREEN_LINES
+
+
+def test_the_matrix_is_the_templates() -> None:
+    questions = read_questions(template_root())
+    (row,) = re.findall(r"^\| \*\*.*$", README, re.MULTILINE)
+    cells = [cell.replace("**", "").strip() for cell in row.strip("|").split("|")]
+    for axis, cell in zip(AXES, cells, strict=True):
+        titles = [choice.label.partition(":")[0] for choice in axis_choices(questions)[axis]]
+        assert [title.partition(" (")[0] for title in cell.split(", ")] == titles
+    assert f"Each of the {len(variants(questions))} combinations" in README
+
+
+def test_the_tree_is_what_is_emitted(template: Path, tmp_path: Path) -> None:
+    files = tree(render(template, tmp_path / "service", {}))
+    (drawn,) = blocks("text")
+    folders: list[str] = []
+    for line in drawn.splitlines()[1:]:
+        name = line.split()[0]
+        del folders[(len(line) - len(line.lstrip())) // 2 - 1 :]
+        if name.endswith("/"):
+            folders.append(name)
+            assert any(file.startswith("".join(folders)) for file in files), line
+        elif name != "…":
+            assert "".join([*folders, name]) in files, line
+    yours = {line.split()[0] for line in drawn.splitlines() if " yours:" in line}
+    assert yours == {"model.py", "routes.py", "train.py"}
+
+
+def test_the_copier_commands_work(template: Path, tmp_path: Path) -> None:
+    commands = [
+        shlex.split(line, comments=True)
+        for block in blocks("sh")
+        for line in block.replace("\\\n", " ").splitlines()
+        if line.startswith("copier copy")
+    ]
+    assert [command[2] for command in commands] == [PUBLIC_ADDRESS] * 2
+    for number, command in enumerate(commands):
+        data = dict(part.split("=") for part in command if "=" in part)
+        copier.run_copy(
+            str(template),
+            tmp_path / str(number),
+            data=data,
+            defaults=True,
+            quiet=True,
+            settings=copier.Settings(),
+        )
+    assert data == {"framework": "litestar", "runtime": "xgboost", "server": "granian"}
+
+
+def test_the_make_targets_exist() -> None:
+    makefile = (template_root() / "Makefile").read_text(encoding="utf-8")
+    for target in re.findall(r"make ([a-z-]+)", "".join(blocks("sh"))):
+        assert f"\n{target}: " in makefile
