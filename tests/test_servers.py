@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from conftest import ALL_VARIANTS, Covers
 
+from inferplate.errors import CheckFailed
 from inferplate.live import Golden, check_predictions, check_running
 from inferplate.matrix import Variant
 from inferplate.running import Service, wait_until
@@ -50,9 +51,20 @@ def test_a_dead_worker_is_replaced_or_the_service_ends(
             RECOVERY_SECONDS,
         ), service.failure("the worker was not replaced and the service did not end")
         if not service.ended:
-            check_predictions(service.port, Golden.of(project))
+            golden = Golden.of(project)
+            assert wait_until(lambda: predicts(service, golden), RECOVERY_SECONDS)
             service.terminate()
             service.wait_exit()
+
+
+def predicts(service: Service, golden: Golden) -> bool:
+    try:
+        check_predictions(service.port, golden)
+    except CheckFailed as error:
+        if " 503: " in str(error):
+            return False
+        raise
+    return True
 
 
 def serving_processes(pid: int) -> set[int]:

@@ -1,7 +1,6 @@
 """What is checked of a service that really runs."""
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from inferplate.wire import (
     binary_request,
     decode_outputs,
     post_json,
+    samples,
 )
 from inferplate.workbench import Workbench
 
@@ -137,7 +137,7 @@ def check_metrics(port: int) -> None:
     for route, expected in (("/predict", 1), ("/infer", 2)):
         counted = sum(
             value
-            for labels, value in metric(port, _REQUESTS)
+            for labels, value in samples(port, _REQUESTS)
             if route in labels and 'status="200"' in labels
         )
         if counted != expected:
@@ -146,7 +146,7 @@ def check_metrics(port: int) -> None:
 
 def check_drain(service: Service, golden: Golden) -> None:
     """Send SIGTERM while a request is half sent: it must be answered, and the service must end."""
-    idle = in_flight(service.port)
+    idle = min(in_flight(service.port) for _ in range(5))
     with HeldRequest(service.port, "/predict", golden.typed_request) as held:
         if not wait_until(lambda: in_flight(service.port) > idle, _NOTICE_SECONDS):
             raise service.failure("a request with half a body is not in flight")
@@ -163,16 +163,7 @@ def check_drain(service: Service, golden: Golden) -> None:
 
 def in_flight(port: int) -> float:
     """Read how many requests the service is answering, this one perhaps among them."""
-    return sum(value for _, value in metric(port, _IN_FLIGHT))
-
-
-def metric(port: int, name: str) -> list[tuple[str, float]]:
-    """Read the samples of a metric as pairs of labels and value."""
-    page = _success(ask(port, "GET", "/metrics"), "/metrics").body.decode()
-    found = re.findall(rf"^{name}(\{{.*\}})? (\S+)$", page, re.MULTILINE)
-    if not found:
-        raise CheckFailed(f"/metrics has no {name}")
-    return [(labels, float(value)) for labels, value in found]
+    return sum(value for _, value in samples(port, _IN_FLIGHT))
 
 
 def _success(response: Response, what: str) -> Response:

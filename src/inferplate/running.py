@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO, Final, Self
 
 from inferplate.errors import CheckFailed
-from inferplate.wire import HOST, ask
+from inferplate.wire import HOST, ask, samples
 from inferplate.workbench import project_environment, tail
 
 GRACEFUL_SECONDS: Final = 10.0
@@ -37,6 +37,7 @@ class Service:
             "SERVICE_GRACEFUL_TIMEOUT": f"{GRACEFUL_SECONDS:g}",
             **settings,
         }
+        self._workers: Final = int(settings.get("SERVICE_WORKERS", "1"))
 
     def __enter__(self) -> Self:
         with self.log.open("wb") as log:
@@ -57,7 +58,7 @@ class Service:
         return self._process.poll() is not None
 
     def wait_ready(self) -> None:
-        """Wait until the service says that it is ready.
+        """Wait until the service says that it is ready, with every worker.
 
         Raises:
             CheckFailed: it ended, or is not ready in time.
@@ -66,7 +67,7 @@ class Service:
         def ready() -> bool:
             if self.ended:
                 raise self.failure(f"the service ended with {self._process.returncode}")
-            return self.answers_ready()
+            return self.answers_ready() and self.ready_workers() >= self._workers
 
         if not wait_until(ready, _READY_SECONDS):
             raise self.failure(f"the service is not ready after {_READY_SECONDS:g} s")
@@ -77,6 +78,13 @@ class Service:
             return ask(self.port, "GET", "/v2/health/ready", timeout=2).status == 200
         except (OSError, http.client.HTTPException):
             return False
+
+    def ready_workers(self) -> float:
+        """Read from the metrics how many workers are ready, none if it cannot be told."""
+        try:
+            return sum(value for _, value in samples(self.port, "inference_ready_workers"))
+        except (OSError, http.client.HTTPException):
+            return 0
 
     def terminate(self) -> None:
         """Send SIGTERM to the main process."""

@@ -3,6 +3,7 @@
 import http.client
 import json
 import math
+import re
 import socket
 import struct
 from collections.abc import Mapping, Sequence
@@ -141,6 +142,19 @@ def decode_outputs(response: Response) -> dict[str, list[Any]]:
     if buffer:
         raise ValueError(f"{len(buffer)} bytes follow the last output")
     return outputs
+
+
+def samples(port: int, metric: str) -> list[tuple[str, float]]:
+    """Read the samples of a Prometheus metric as pairs of labels and value.
+
+    Raises:
+        ValueError: the page does not have the metric.
+    """
+    page = ask(port, "GET", "/metrics").body.decode()
+    found = re.findall(rf"^{metric}(\{{.*\}})? (\S+)$", page, re.MULTILINE)
+    if not found:
+        raise ValueError(f"/metrics has no {metric}")
+    return [(labels, float(value)) for labels, value in found]
 
 
 def alike(left: Any, right: Any, tolerance: float) -> bool:

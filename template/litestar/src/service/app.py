@@ -7,9 +7,11 @@ error: what goes wrong here is raised, the framework's own refusals as a `Servic
 from contextlib import AbstractAsyncContextManager
 from typing import Any, NoReturn
 
-from litestar import Litestar, Request, Response, post
+import msgspec
+from litestar import Litestar, Request, post
 from litestar.exceptions import HTTPException, ValidationException
 from litestar.openapi import OpenAPIConfig
+from litestar.params import JSONBody
 from litestar.utils import normalize_path
 
 from service import typed
@@ -17,15 +19,30 @@ from service.errors import InvalidValues, NotFound
 from service.http import Receive, Scope, Send
 from service.routes import router
 from service.translation import from_http
+from service.typed import PredictRequest, PredictResponse
 
 
-@post(typed.PATH, status_code=200, include_in_schema=False)
-async def predict(request: Request[Any, Any, Any]) -> Response[bytes]:
+class TypedRequest(Request[Any, Any, Any]):
+    """A request whose JSON is validated as it is parsed."""
+
+    async def json(self) -> PredictRequest:
+        return typed.parse(await self.body(), self.scope["state"]["settings"])
+
+
+def encode(response: PredictResponse) -> msgspec.Raw:
+    return msgspec.Raw(response.model_dump_json().encode())
+
+
+@post(
+    typed.PATH,
+    status_code=200,
+    request_class=TypedRequest,
+    type_encoders={PredictResponse: encode},
+    include_in_schema=False,
+)
+async def predict(data: JSONBody[PredictRequest], request: TypedRequest) -> PredictResponse:
     """Predict instances; `service.openapi` describes it, alike for every framework."""
-    state = request.scope["state"]
-    instances = typed.parse(await request.body(), state["settings"])
-    prediction = await typed.predict(state["engine"], instances)
-    return Response(prediction.model_dump_json().encode(), media_type="application/json")
+    return await typed.predict(request.scope["state"]["engine"], data)
 
 
 def refuse(_: Request[Any, Any, Any], error: HTTPException) -> NoReturn:

@@ -16,11 +16,13 @@ from django.core.exceptions import BadRequest, PermissionDenied, SuspiciousOpera
 from django.core.handlers.asgi import ASGIHandler, ASGIRequest
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.urls import path, set_script_prefix
+from pydantic import BaseModel
 
 from service import typed
-from service.errors import InvalidValues, Malformed
+from service.errors import InvalidValues, Malformed, ServiceError
 from service.http import ASGIApp, Scope
 from service.translation import from_http
+from service.typed import PredictRequest, PredictResponse
 
 # Bodies and errors are the front's: Django must neither limit the ones nor answer the others.
 settings.configure(
@@ -36,8 +38,28 @@ logging.getLogger("django.request").setLevel(logging.CRITICAL)
 # Ninja reads Django's settings as it is imported.
 from ninja import NinjaAPI  # noqa: E402
 from ninja.errors import HttpError, ValidationError  # noqa: E402
+from ninja.parser import Parser  # noqa: E402
+from ninja.renderers import JSONRenderer  # noqa: E402
 
 from service.routes import router  # noqa: E402
+
+
+class TypedParser(Parser):
+    """Validates the JSON of `predict` as it is parsed."""
+
+    def parse_body(self, request: HttpRequest) -> Any:
+        if isinstance(request, ASGIRequest) and request.path == typed.PATH:
+            return typed.parse(request.body, request.scope["state"]["settings"])
+        return super().parse_body(request)
+
+
+class ModelRenderer(JSONRenderer):
+    """Leaves the JSON of a pydantic model to pydantic."""
+
+    def render(self, request: HttpRequest, data: Any, *, response_status: int) -> Any:
+        if isinstance(data, BaseModel):
+            return data.model_dump_json()
+        return super().render(request, data, response_status=response_status)
 
 
 class API(NinjaAPI):
@@ -47,16 +69,13 @@ class API(NinjaAPI):
         return "application/json"
 
 
-api = API(openapi_url=None, docs_url=None)
+api = API(openapi_url=None, docs_url=None, parser=TypedParser(), renderer=ModelRenderer())
 
 
 @api.post(typed.PATH, include_in_schema=False)
-async def predict(request: ASGIRequest) -> HttpResponse:
+async def predict(request: ASGIRequest, body: PredictRequest) -> PredictResponse:
     """Predict instances; `service.openapi` describes it, alike for every framework."""
-    state = request.scope["state"]
-    instances = typed.parse(request.body, state["settings"])
-    prediction = await typed.predict(state["engine"], instances)
-    return HttpResponse(prediction.model_dump_json(), content_type="application/json")
+    return await typed.predict(request.scope["state"]["engine"], body)
 
 
 api.add_router("", router)
@@ -73,8 +92,10 @@ class Refused(HttpResponse):
 
 def refuse(request: HttpRequest, exception: Exception) -> HttpResponse:
     match exception:
+        case HttpError(__cause__=ServiceError() as cause):
+            error: Exception = cause
         case HttpError():
-            error: Exception = from_http(exception.status_code, exception.message)
+            error = from_http(exception.status_code, exception.message)
         case ValidationError(errors=errors):
             error = InvalidValues(
                 [(".".join(str(part) for part in item["loc"]), item["msg"]) for item in errors]

@@ -18,7 +18,7 @@ Headers = list[tuple[bytes, bytes]]
 class ServiceError(Exception):
     """An answer other than success, raised anywhere and rendered in one place."""
 
-    status: ClassVar[int] = HTTPStatus.INTERNAL_SERVER_ERROR
+    status: int = HTTPStatus.INTERNAL_SERVER_ERROR
     reason: ClassVar[str | None] = None
     """The label under which the metric of rejected requests counts this error."""
 
@@ -114,6 +114,15 @@ class InferenceFailed(ServiceError):
         super().__init__("The model could not process this request.")
 
 
+class InternalError(ServiceError):
+    """A defect of the service or of the user's own routes; the log has it."""
+
+    reason = "error"
+
+    def __init__(self) -> None:
+        super().__init__("The service failed to answer this request.")
+
+
 class Unavailable(ServiceError):
     """The service cannot take the request now.
 
@@ -170,7 +179,7 @@ def problem(error: ServiceError, request_id: str) -> tuple[Headers, bytes]:
     """Render an error as ``application/problem+json`` (RFC 9457)."""
     body = {
         "type": "about:blank",
-        "title": responses[error.status],
+        "title": responses.get(error.status, "Error"),
         "status": error.status,
         "detail": error.detail,
         "request_id": request_id,

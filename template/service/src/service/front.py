@@ -17,7 +17,8 @@ from service.config import Settings
 from service.engine import Engine
 from service.errors import (
     ClientLeft,
-    InferenceFailed,
+    InternalError,
+    Malformed,
     MethodNotAllowed,
     NotFound,
     ServiceError,
@@ -108,7 +109,7 @@ class Front:
             await exchange.refuse(error, scope["path"])
         except Exception:
             log.exception("unexpected error")
-            await exchange.refuse(InferenceFailed(), scope["path"])
+            await exchange.refuse(InternalError(), scope["path"])
         finally:
             exchange.close()
             telemetry.HTTP_IN_FLIGHT.dec()
@@ -121,6 +122,8 @@ class Front:
         self, exchange: "_Exchange", scope: Scope, headers: dict[bytes, bytes]
     ) -> None:
         path: str = scope["path"]
+        if not path.isprintable():  # routers that match up to "$" let a line feed through
+            raise NotFound
         if protocol.owns(path):
             endpoint = protocol.find(path)
             exchange.route = endpoint.route
@@ -150,13 +153,13 @@ class Front:
     async def _framework(
         self, exchange: "_Exchange", scope: Scope, headers: dict[bytes, bytes]
     ) -> None:
-        if scope["path"] == typed.PATH:
-            if not self._settings.typed_endpoint:
-                raise NotFound
-            if scope["method"] == "POST":
-                _check_json_type(headers.get(b"content-type", b""))
+        is_typed = scope["path"] == typed.PATH
+        if is_typed:
+            self._check_typed(exchange, scope["method"], headers)
         limit = self._settings.max_body_bytes
         body = await read_body(exchange.receive, headers, limit, exchange.request.deadline)
+        if is_typed and not body:
+            raise Malformed("The body is empty.")
         exchange.replay(body)
         scope["headers"] = [
             header for header in scope["headers"] if header[0] != b"content-encoding"
@@ -169,7 +172,17 @@ class Front:
         try:
             await framework.app(scope, exchange.receive, exchange.send)
         finally:
-            exchange.route = framework.route_template(scope) or "unmatched"
+            exchange.route = framework.route_template(scope) or exchange.route
+
+    def _check_typed(self, exchange: "_Exchange", method: str, headers: dict[bytes, bytes]) -> None:
+        if not self._settings.typed_endpoint:
+            raise NotFound
+        exchange.route = typed.PATH
+        if method != "POST":
+            raise MethodNotAllowed(["POST"])
+        media_type = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
+        if media_type != b"application/json" and not media_type.endswith(b"+json"):
+            raise UnsupportedMediaType("The body must be application/json.")
 
     def _authorize(self, headers: dict[bytes, bytes]) -> None:
         if not self._keys:
@@ -282,9 +295,3 @@ class _Exchange:
 def _only_get(scope: Scope) -> None:
     if scope["method"] != "GET":
         raise MethodNotAllowed(["GET"])
-
-
-def _check_json_type(content_type: bytes) -> None:
-    media_type = content_type.partition(b";")[0].strip().lower()
-    if media_type != b"application/json" and not media_type.endswith(b"+json"):
-        raise UnsupportedMediaType("The body must be application/json.")

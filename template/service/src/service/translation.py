@@ -12,7 +12,7 @@ class Refusal(ServiceError):
 
     def __init__(self, status: int, detail: str, headers: Headers) -> None:
         super().__init__(detail)
-        self.status = status  # type: ignore[misc]
+        self.status = status
         self._headers = headers
 
     @property
