@@ -24,6 +24,7 @@ test: $(VENV)/.test ## Check all combinations, and everything else
 	$(PYTEST) $(ARGS)
 
 test-quick: $(VENV)/.test ## Check one variant per framework, runtime and server
+	tests/system-packages
 	$(PYTEST) --quick $(ARGS)
 
 lint: $(VENV)/.test ## Check style and types, of the fragments too

@@ -112,15 +112,6 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
         )
 
 
-def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    """Remove what was emitted, some hundred megabytes, after a run without failures."""
-    if hasattr(session.config, "workerinput") or exitstatus != pytest.ExitCode.OK:
-        return
-    factory = getattr(session.config, "_tmp_path_factory", None)
-    if factory is not None:
-        shutil.rmtree(factory.getbasetemp() / "bench", ignore_errors=True)
-
-
 def _coverage(report: Any) -> Iterator[tuple[str, str, int]]:
     for name, value in getattr(report, "user_properties", ()):
         if name == "covers" and report.when == "call":

@@ -88,7 +88,6 @@ async def send_all(plans: list[Plan]) -> None:
     assert batcher.queued_rows == 0
     assert batcher.running_rows == 0
     assert len(model.seen) == len(set(model.seen)), "no row ran twice with success"
-    assert answered
     assert set(answered) <= set(model.seen)
 
 

@@ -38,7 +38,7 @@ def install(project: Path) -> Path:
     python = project / ".venv/bin/python"
     groups = ["--group", "dev", "--group", "train"]
     requirements = ["--requirements", "pyproject.toml", *groups, *torch_from_elsewhere(project)]
-    uv(project, "pip", "install", "--python", str(python), "--compile-bytecode", *requirements)
+    uv(project, "pip", "install", "--python", str(python), *requirements)
     return python
 
 

@@ -20,11 +20,11 @@ _NEXT: Final = """
 That was {project}: a service with the default answers. To go on:
 
   cd {project}
-  uv run python -m service      # serve it; http://127.0.0.1:8000/docs shows how to ask
-  make test                     # run its tests
+  {uv} run python -m service    # serve it; http://127.0.0.1:8000/docs shows how to ask
+  {uv} run pytest               # run its tests
   less README.md                # serve a model of your own
 
-To be asked for the answers: {bin}/copier copy {template} my-service
+To be asked for the answers: {copier} copy {template} my-service
 """
 
 
@@ -35,7 +35,7 @@ def run_demo(project: Path) -> None:
         InferplateError, CheckFailed, OSError: one of the steps failed.
     """
     _emit(project)
-    _run(project, sys.executable, "-m", "uv", "sync", "--no-default-groups", "--group", "train")
+    _run(project, str(_tool("uv")), "sync", "--no-default-groups", "--group", "train")
     python = str(project.resolve() / ".venv/bin/python")
     _run(project, python, "train.py")
     golden = Golden.of(project)
@@ -51,8 +51,14 @@ def run_demo(project: Path) -> None:
         service.terminate()
         service.wait_exit()
     service.log.unlink()
-    folder = Path(sys.executable).parent
-    print(_NEXT.format(project=project, bin=_shown(folder), template=_shown(template_root())))
+    print(
+        _NEXT.format(
+            project=project,
+            uv="uv" if shutil.which("uv") else os.path.relpath(_tool("uv"), project),
+            copier=_shown(_tool("copier")),
+            template=_shown(template_root()),
+        )
+    )
 
 
 def _emit(project: Path) -> None:
@@ -74,6 +80,10 @@ def _run(project: Path, *command: str) -> None:
     done = subprocess.run(command, cwd=project, env=environment, check=False)  # noqa: S603
     if done.returncode:
         raise InferplateError(f"{shlex.join(shown)} exited with {done.returncode}")
+
+
+def _tool(name: str) -> Path:
+    return Path(sys.executable).with_name(name)
 
 
 def _shown(path: Path) -> str:

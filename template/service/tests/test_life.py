@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from conftest import Doubler, Service, running, until, write_model
 
-from service import process, runtime
+from service import cpu, process, runtime
 from service.config import Settings
 from service.engine import Engine, Model
 from service.manifest import ArtifactError, Manifest
@@ -172,15 +172,15 @@ def test_processor_quota(tmp_path: Path, files: dict[str, str], quota: float) ->
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
         path.write_text(text)
-    assert process.cgroup_quota(tmp_path) == quota
+    assert cpu.cgroup_quota(tmp_path) == quota
 
 
 @pytest.mark.parametrize(("cpus", "workers", "threads"), [(4, 1, 4), (4, 3, 1), (0.5, 1, 1)])
 def test_threads_share_the_processors(
     monkeypatch: pytest.MonkeyPatch, cpus: float, workers: int, threads: int
 ) -> None:
-    monkeypatch.setattr(process, "available_cpus", lambda: cpus)
-    assert process.threads_per_worker(workers) == threads
+    monkeypatch.setattr(cpu, "available_cpus", lambda: cpus)
+    assert cpu.threads_per_worker(workers) == threads
 
 
 def test_failure_reaches_the_main_process(monkeypatch: pytest.MonkeyPatch) -> None:

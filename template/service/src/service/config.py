@@ -2,6 +2,7 @@
 
 import difflib
 import os
+import ssl
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -148,9 +149,18 @@ class Settings(BaseSettings):
         return workers
 
     @model_validator(mode="after")
-    def _tls_needs_both_files(self) -> Self:
+    def _tls_needs_a_certificate_and_its_key(self) -> Self:
         if (self.tls_certificate is None) != (self.tls_key is None):
             raise ValueError(f"{PREFIX}TLS_CERTIFICATE and {PREFIX}TLS_KEY belong together")
+        if self.tls_certificate is not None:
+            try:
+                ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(
+                    self.tls_certificate, self.tls_key
+                )
+            except OSError as error:
+                raise ValueError(
+                    f"{PREFIX}TLS_CERTIFICATE and {PREFIX}TLS_KEY cannot be used: {error}"
+                ) from None
         return self
 
 

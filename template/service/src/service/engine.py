@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Protocol
 
+from service import cpu, process, telemetry
 from service import manifest as manifests
-from service import process, telemetry
 from service.batching import Batcher, Limits, Run
 from service.config import Settings
 from service.errors import NotReady
@@ -98,7 +98,7 @@ class Engine:
             ArtifactError: the artifact cannot be used.
         """
         settings = self._settings
-        threads = settings.threads or process.threads_per_worker(settings.workers)
+        threads = settings.threads or cpu.threads_per_worker(settings.workers)
         began = time.perf_counter()
         run = await self._worker.call(self._load_verified, threads)
         if check is not None:
@@ -122,7 +122,7 @@ class Engine:
             time.perf_counter() - began,
             manifest.runtime,
             threads,
-            process.available_cpus(),
+            cpu.available_cpus(),
             largest,
         )
 

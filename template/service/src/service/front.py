@@ -35,6 +35,8 @@ from service.protocol import Protocol
 log = logging.getLogger("service.front")
 
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"})
+_DRAIN_POLL: Final = 0.1
+"""Seconds between two looks at whether the service drains."""
 _WATCH_AFTER: Final = 0.05
 """Seconds after which it is worth watching whether the client is still there."""
 
@@ -48,6 +50,7 @@ class Front:
         self._protocol: Final = Protocol(settings, engine)
         self._keys: Final = [key.get_secret_value().encode() for key in settings.api_keys]
         self._openapi: bytes | None = None
+        self._draining = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         match scope["type"]:
@@ -69,18 +72,22 @@ class Front:
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         await receive()
+        stage = "startup"
         try:
             async with framework.lifespan():
-                starting = asyncio.create_task(self._start())
+                tasks = [asyncio.create_task(self._start()), asyncio.create_task(self._watch())]
                 await send({"type": "lifespan.startup.complete"})
                 await receive()
-                starting.cancel()
+                stage = "shutdown"
+                for task in tasks:
+                    task.cancel()
                 await self._engine.close()
         except Exception as error:
-            log.exception("the application failed to start or to stop")
-            process.fail(f"the application failed to start or to stop: {error}")
-            raise
-        await send({"type": "lifespan.shutdown.complete"})
+            log.exception("the hooks of the application failed at %s", stage)
+            process.fail(f"the hooks of the application failed at {stage}: {error}")
+            await send({"type": f"lifespan.{stage}.failed", "message": str(error)})
+        else:
+            await send({"type": "lifespan.shutdown.complete"})
 
     async def _start(self) -> None:
         """Make the engine ready while the probes are answered already, or end the service."""
@@ -93,6 +100,12 @@ class Front:
             log.exception("the model could not be loaded")
             process.fail(f"the model could not be loaded: {error}")
 
+    async def _watch(self) -> None:
+        """Notice that the service drains, so that clients do not reuse their connections."""
+        while not self._draining:
+            await asyncio.sleep(_DRAIN_POLL)
+            self._draining = process.draining()
+
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         began = asyncio.get_running_loop().time()
         headers = dict(scope["headers"])
@@ -101,7 +114,8 @@ class Front:
             headers.get(b"traceparent", b""),
             began + self._settings.deadline,
         )
-        exchange = _Exchange(request, receive, send)
+        closing = self._draining and scope["http_version"].startswith("1")
+        exchange = _Exchange(request, receive, send, closing=closing)
         telemetry.HTTP_IN_FLIGHT.inc()
         try:
             await self._answer(exchange, scope, headers)
@@ -222,8 +236,15 @@ class Front:
 class _Exchange:
     """One request and its answer: the server's channels with what the service adds to them."""
 
-    def __init__(self, request: telemetry.Request, receive: Receive, send: Send) -> None:
+    def __init__(
+        self, request: telemetry.Request, receive: Receive, send: Send, *, closing: bool
+    ) -> None:
         self.request: Final = request
+        self._headers: Final = [
+            (b"server", b"inference"),
+            (b"x-request-id", request.request_id.encode("ascii")),
+            *([(b"connection", b"close")] if closing else []),
+        ]
         self.route = "unmatched"
         self.status = 0
         self._receive: Final = receive
@@ -255,11 +276,10 @@ class _Exchange:
         self._body = body
 
     async def send(self, message: Message) -> None:
-        """Send a message of the answer, with the request's id among its headers."""
+        """Send a message of the answer, with the headers that every answer has."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            request_id = (b"x-request-id", self.request.request_id.encode("ascii"))
-            message = {**message, "headers": [*message.get("headers", ()), request_id]}
+            message = {**message, "headers": [*message.get("headers", ()), *self._headers]}
         await self._send(message)
 
     async def refuse(self, error: ServiceError, path: str) -> None:

@@ -92,17 +92,15 @@ def describe(
 def artifact_files(artifact: Path) -> list[Path]:
     """List the files of an artifact: a folder's, or its own with the weights stored beside it.
 
-    Weights beside it are OpenVINO's ``model.bin`` of ``model.xml`` and ONNX's external data,
-    ``model.onnx.data`` of ``model.onnx``.
+    Weights beside it are OpenVINO's ``model.bin`` of ``model.xml``, and ONNX's external data,
+    ``model.onnx.data`` or ``model.onnx_data`` of ``model.onnx``.
     """
     if artifact.is_dir():
         return sorted(path for path in artifact.rglob("*") if path.is_file())
-    weights = (
-        artifact.with_suffix(".bin")
-        if artifact.suffix == ".xml"
-        else artifact.with_name(f"{artifact.name}.data")
-    )
-    return [path for path in (artifact, weights) if path.is_file()]
+    beside = [artifact.with_name(artifact.name + end) for end in (".data", "_data")]
+    if artifact.suffix == ".xml":
+        beside = [artifact.with_suffix(".bin")]
+    return [path for path in (artifact, *beside) if path.is_file()]
 
 
 def read(folder: Path) -> Manifest:

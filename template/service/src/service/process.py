@@ -1,5 +1,5 @@
 """What the processes of one service share: a directory with the drain flag, the first failure and
-the workers' metrics, their orderly end, and the share of the processors that each may use.
+the workers' metrics, and their orderly end.
 
 The main process makes the directory before it starts the server; workers find it through the
 environment. Without it (the application started by a server's own command line) a process speaks
@@ -8,18 +8,13 @@ for itself alone.
 
 import contextlib
 import logging
-import math
-import multiprocessing
 import os
 import shutil
 import signal
-import socket
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from multiprocessing.connection import wait
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import FrameType
 from typing import Final
@@ -31,7 +26,7 @@ METRICS_DIRECTORY: Final = "PROMETHEUS_MULTIPROC_DIR"
 _DIRECTORY: Final = "_SERVICE_PROCESS_DIRECTORY"
 _MAIN_PID: Final = "_SERVICE_MAIN_PID"
 _POLL: Final = 0.25
-_MARGIN: Final = 1.5
+EXIT_MARGIN: Final = 1.5
 """Seconds between the end of the graceful time and the end of the process."""
 
 log = logging.getLogger("service.process")
@@ -120,7 +115,7 @@ def starting(settings: Settings) -> Iterator[None]:
     """
     if not is_main() and hasattr(os, "setpgrp"):
         os.setpgrp()
-    limit = settings.drain_delay + settings.graceful_timeout + _MARGIN
+    limit = settings.drain_delay + settings.graceful_timeout + EXIT_MARGIN
     threading.Thread(target=_end_in_time, args=(limit,), name="end", daemon=True).start()
     try:
         yield
@@ -128,58 +123,6 @@ def starting(settings: Settings) -> Iterator[None]:
         log.exception("the application cannot be imported")
         fail(f"the application cannot be imported: {type(error).__name__}: {error}")
         raise SystemExit(1) from error
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """Bind a socket, which refuses connections until a server listens on it.
-
-    Raises:
-        OSError: the address is not this machine's, or in use.
-    """
-    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-    try:
-        if os.name == "posix":
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, port))
-    except OSError:
-        listener.close()
-        raise
-    return listener
-
-
-def run(work: Callable[[Settings, socket.socket], None], settings: Settings) -> None:
-    """Run `work` on a listening socket until the service has drained, for servers without workers.
-
-    One worker works in this process, more in processes of their own. One that was killed is
-    replaced; one that ended with an error ends the service.
-    """
-    listener = listen(settings.host, settings.port)
-    if settings.workers == 1:
-        work(settings, listener)
-        return
-    stopped = threading.Event()
-    on_stop(lambda *_: stopped.set(), settings.drain_delay)
-    spawn = multiprocessing.get_context("spawn")
-    running: list[BaseProcess] = []
-
-    def start() -> None:
-        worker = spawn.Process(target=work, args=(settings, listener))
-        worker.start()
-        running.append(worker)
-
-    for _ in range(settings.workers):
-        start()
-    while not stopped.is_set():
-        wait([worker.sentinel for worker in running], timeout=_POLL)
-        for worker in [worker for worker in running if worker.exitcode is not None]:
-            running.remove(worker)
-            if not worker.exitcode or worker.exitcode < 0:
-                log.error("worker %d died (%s) and is replaced", worker.pid, worker.exitcode)
-                start()
-            elif failure() is None:
-                fail(f"worker {worker.pid} ended with code {worker.exitcode}")
-    listener.close()
-    _end_workers(running, settings.graceful_timeout + 2 * _MARGIN)
 
 
 def forget_dead_workers() -> None:
@@ -191,33 +134,6 @@ def forget_dead_workers() -> None:
             file.unlink(missing_ok=True)
 
 
-def threads_per_worker(workers: int) -> int:
-    """Share the processors that this service may use among its workers, at least one each."""
-    return max(1, math.floor(available_cpus() / workers))
-
-
-def available_cpus() -> float:
-    """Count the processors that affinity and the cgroup's quota leave to this process."""
-    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return min(affinity or 1, cgroup_quota(Path("/sys/fs/cgroup")))
-
-
-def cgroup_quota(root: Path) -> float:
-    """Read the processor quota of a cgroup (v2 or v1), infinity where there is none.
-
-    Source: the kernel's documentation of ``cpu.max`` (v2) and of ``cpu.cfs_quota_us`` (v1).
-    """
-    try:
-        quota, period = (root / "cpu.max").read_text().split()
-    except (OSError, ValueError):
-        try:
-            quota = (root / "cpu/cpu.cfs_quota_us").read_text().strip()
-            period = (root / "cpu/cpu.cfs_period_us").read_text().strip()
-        except OSError:
-            return math.inf
-    return math.inf if quota in {"max", "-1"} else int(quota) / int(period)
-
-
 def _main_pid() -> int:
     return int(os.environ.get(_MAIN_PID, os.getpid()))
 
@@ -225,15 +141,6 @@ def _main_pid() -> int:
 def _path(name: str) -> Path | None:
     directory = os.environ.get(_DIRECTORY)
     return Path(directory, name) if directory else None
-
-
-def _end_workers(workers: list[BaseProcess], limit: float) -> None:
-    for worker in workers:
-        worker.terminate()
-    deadline = time.monotonic() + limit
-    for worker in workers:
-        worker.join(max(0, deadline - time.monotonic()))
-        worker.kill()
 
 
 def _end_in_time(limit: float) -> None:

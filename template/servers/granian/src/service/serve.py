@@ -8,7 +8,7 @@ from granian import Granian
 from granian.constants import Interfaces, SSLProtocols
 from granian.log import LogLevels
 
-from service import process
+from service import process, supervisor
 from service.config import Settings
 from service.http import ASGIApp
 
@@ -23,7 +23,7 @@ def serve(settings: Settings) -> None:
     Raises:
         OSError: the address or the TLS files cannot be used.
     """
-    process.listen(settings.host, settings.port).close()  # granian shares a port silently
+    supervisor.listen(settings.host, settings.port).close()  # granian shares a port silently
     multiprocessing.set_start_method("spawn", force=True)
     server = Granian(
         "service.asgi:app",

@@ -12,7 +12,7 @@ from gunicorn.config import Config
 from gunicorn.glogging import Logger
 from gunicorn.workers.base import Worker
 
-from service import process
+from service import process, supervisor
 from service.config import Settings
 from service.http import ASGIApp
 
@@ -50,7 +50,7 @@ def _end_worker(code: str | int | None) -> None:
 class _Gunicorn(BaseApplication):  # type: ignore[misc]
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._listener = process.listen(settings.host, settings.port).detach()
+        self._listener = supervisor.listen(settings.host, settings.port).detach()
         super().__init__()
 
     def load_config(self) -> None:

@@ -10,7 +10,7 @@ import hypercorn.asyncio
 from hypercorn.config import Config
 from hypercorn.utils import LifespanFailureError
 
-from service import process
+from service import process, supervisor
 from service.config import Settings
 
 if sys.platform == "win32":
@@ -27,7 +27,7 @@ def serve(settings: Settings) -> None:
     Raises:
         OSError: the address or the TLS files cannot be used.
     """
-    process.run(_work, settings)
+    supervisor.run(_work, settings)
 
 
 def _work(settings: Settings, listener: socket.socket) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import uvicorn
 
-from service import process
+from service import process, supervisor
 from service.config import Settings
 from service.http import ASGIApp
 
@@ -21,7 +21,7 @@ def serve(settings: Settings) -> None:
     Raises:
         OSError: the address or the TLS files cannot be used.
     """
-    process.run(_work, settings)
+    supervisor.run(_work, settings)
 
 
 def _work(settings: Settings, listener: socket.socket) -> None:

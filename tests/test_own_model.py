@@ -1,0 +1,103 @@
+"""A model of the user's own: by its manifest alone, and with a model.py of its own."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import ALL_VARIANTS, COVERING_VARIANTS, Covers
+
+from inferplate.live import Golden
+from inferplate.matrix import Variant
+from inferplate.running import Service
+from inferplate.wire import alike, decode_outputs, post_json
+from inferplate.workbench import Workbench
+
+ONNX_PAIRS = [
+    variant
+    for variant in ALL_VARIANTS
+    if variant.runtime == "onnxruntime" and variant.server == "uvicorn"
+]
+HOUSES = [
+    {"area": 100.0, "rooms": 4, "garden": True},
+    {"area": 50.0, "rooms": 2, "garden": False},
+]
+PRICES = [100 * 3000 + 4 * 1000 + 5000, 50 * 3000 + 2 * 1000]
+TRAIN_HOUSES = """
+from pathlib import Path
+
+import numpy as np
+from skl2onnx import to_onnx
+from skl2onnx.common.data_types import FloatTensorType
+from sklearn.linear_model import LinearRegression
+
+features = np.random.default_rng(0).uniform(0, 10, (50, 3)).astype(np.float32)
+model = LinearRegression().fit(features, features @ [3000, 1000, 5000])
+graph = to_onnx(
+    model, initial_types=[("features", FloatTensorType([None, 3]))], target_opset=17
+)
+for node in graph.graph.node:
+    node.output[:] = ["price" if name == "variable" else name for name in node.output]
+graph.graph.output[0].name = "price"
+Path("models").mkdir()
+Path("models/house-prices.onnx").write_bytes(graph.SerializeToString())
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("owned", COVERING_VARIANTS, ids=str)
+def test_an_artifact_is_served_from_the_manifest_that_the_command_writes(
+    owned: Variant, copy_of: Callable[[Variant], Path], bench: Workbench, covers: Covers
+) -> None:
+    covers("an own artifact: described by the command, served", owned, len(COVERING_VARIANTS))
+    project = copy_of(owned)
+    golden = Golden.of(project)
+    artifact = take_artifact_away(project)
+    describe = ["manifest", str(artifact), "--name", "own", "--version", "2026.11"]
+    bench.run([bench.python, "-m", "service", *describe], project, timeout=120)
+    settings = {"SERVICE_MODEL_DIR": str(artifact.parent), "SERVICE_TYPED_ENDPOINT": "false"}
+    with Service(project, bench.python, {**settings, "SERVICE_THREADS": "1"}) as service:
+        service.wait_ready()
+        request = golden.infer_request
+        written = json.loads((artifact.parent / "manifest.json").read_bytes())
+        request["inputs"][0]["name"] = written["inputs"][0]["name"]
+        answer = post_json(service.port, "/v2/models/own/versions/2026.11/infer", request)
+        assert answer.status == 200, answer.body
+        probabilities = [list(known["probabilities"].values()) for known in golden.predictions]
+        flat = [value for row in probabilities for value in row]
+        assert any(alike(flat, output, 0.02) for output in decode_outputs(answer).values())
+        assert post_json(service.port, "/predict", golden.typed_request).status == 404
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pair", ONNX_PAIRS, ids=lambda pair: str(pair.framework))
+def test_the_readmes_different_model_needs_model_py_and_the_artifact_only(
+    pair: Variant, copy_of: Callable[[Variant], Path], bench: Workbench, template: Path
+) -> None:
+    project = copy_of(pair)
+    shutil.rmtree(project / "models")
+    for name in ("golden.json", "test_model.py"):
+        (project / "tests" / name).unlink()
+    (project / "train.py").write_text(TRAIN_HOUSES, encoding="utf-8")
+    shutil.copy(template / "template/examples/iris/own_model.py", project / "src/service/model.py")
+    python = bench.python
+    bench.run([python, "train.py"], project, timeout=120)
+    describe = ["manifest", "models/house-prices.onnx", "--name", "house-prices", "--version", "1"]
+    bench.run([python, "-m", "service", *describe], project, timeout=120)
+    bench.run([python, "-m", "pytest", "-q", "-p", "no:copie"], project, timeout=300)
+    with Service(project, python, {"SERVICE_THREADS": "1"}) as service:
+        service.wait_ready()
+        answer = post_json(service.port, "/predict", {"instances": HOUSES})
+        assert answer.status == 200, answer.body
+        prices = [prediction["price"] for prediction in answer.json()["predictions"]]
+    assert prices == pytest.approx(PRICES, rel=1e-3)
+
+
+def take_artifact_away(project: Path) -> Path:
+    """Move the example's artifact to a folder and a name of its own, without its manifest."""
+    manifest = json.loads((project / "models/manifest.json").read_bytes())
+    folder = project / "mine"
+    shutil.move(project / "models", folder)
+    (folder / "manifest.json").unlink()
+    return folder / str(manifest["file"])
