@@ -6,6 +6,7 @@ import random
 from dataclasses import dataclass
 
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -62,6 +63,7 @@ class Recognizer:
         return {"y": -x}
 
 
+@pytest.mark.slow
 @given(st.lists(st.integers(0, 2**20), min_size=REQUESTS, max_size=REQUESTS))
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
 def test_every_answer_belongs_to_its_request(seeds: list[int]) -> None:

@@ -74,6 +74,7 @@ def configuration(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("own", "fragments"), GROUPS, ids=[own.name if own else "service" for own, _ in GROUPS]
 )

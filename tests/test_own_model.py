@@ -14,6 +14,8 @@ from inferplate.running import Service
 from inferplate.wire import alike, decode_outputs, post_json
 from inferplate.workbench import Workbench
 
+pytestmark = pytest.mark.slow
+
 ONNX_PAIRS = [
     variant
     for variant in ALL_VARIANTS

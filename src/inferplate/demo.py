@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Final
 
 from inferplate.errors import CheckFailed, InferplateError
 from inferplate.live import Golden
@@ -15,17 +14,6 @@ from inferplate.render import render
 from inferplate.running import Service
 from inferplate.source import template_root
 from inferplate.wire import post_json
-
-_NEXT: Final = """
-That was {project}: a service with the default answers. To go on:
-
-  cd {project}
-  {uv} run python -m service    # serve it; http://127.0.0.1:8000/docs shows how to ask
-  {uv} run pytest               # run its tests
-  less README.md                # serve a model of your own
-
-To be asked for the answers: {copier} copy {template} my-service
-"""
 
 
 def run_demo(project: Path) -> None:
@@ -51,14 +39,23 @@ def run_demo(project: Path) -> None:
         service.terminate()
         service.wait_exit()
     service.log.unlink()
-    print(
-        _NEXT.format(
-            project=project,
-            uv="uv" if shutil.which("uv") else os.path.relpath(_tool("uv"), project),
-            copier=_shown(_tool("copier")),
-            template=_shown(template_root()),
-        )
-    )
+    print(f"\nThat was {project}: a service with the default answers. To go on:\n")
+    _show_next(project)
+
+
+def _show_next(project: Path) -> None:
+    uv = "uv" if shutil.which("uv") else os.path.relpath(_tool("uv"), project)
+    commands = {
+        f"cd {project}": "",
+        f"{uv} run python -m service": "serve it; http://127.0.0.1:8000/docs shows how to ask",
+        f"{uv} run pytest": "run its tests",
+        "less README.md": "serve a model of your own",
+    }
+    width = max(map(len, commands))
+    for command, purpose in commands.items():
+        print(f"  {command:<{width}}  # {purpose}" if purpose else f"  {command}")
+    copier, template = _shown(_tool("copier")), _shown(template_root())
+    print(f"\nTo be asked for the answers: {copier} copy {template} my-service")
 
 
 def _emit(project: Path) -> None:

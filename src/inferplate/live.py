@@ -134,14 +134,23 @@ def check_predictions(port: int, golden: Golden) -> None:
 
 def check_metrics(port: int) -> None:
     """Look for the predictions that were just made on the metrics page."""
-    for route, expected in (("/predict", 1), ("/infer", 2)):
-        counted = sum(
-            value
-            for labels, value in samples(port, _REQUESTS)
-            if route in labels and 'status="200"' in labels
-        )
-        if counted != expected:
-            raise CheckFailed(f"{_REQUESTS} has {counted:g} of {expected} requests to {route}")
+    _check_counted(port, "/predict", 1)
+    _check_counted(port, "/infer", 2)
+
+
+def _check_counted(port: int, route: str, expected: int) -> None:
+    if not wait_until(lambda: counted(port, route) == expected, _NOTICE_SECONDS):
+        found = counted(port, route)
+        raise CheckFailed(f"{_REQUESTS} has {found:g} of {expected} requests to {route}")
+
+
+def counted(port: int, route: str) -> float:
+    """Read how many requests to a route were answered with success."""
+    return sum(
+        value
+        for labels, value in samples(port, _REQUESTS)
+        if route in labels and 'status="200"' in labels
+    )
 
 
 def check_drain(service: Service, golden: Golden) -> None:

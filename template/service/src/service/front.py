@@ -16,7 +16,6 @@ from service import docs, openapi, process, protocol, telemetry, typed
 from service.config import Settings
 from service.engine import Engine
 from service.errors import (
-    ClientLeft,
     InternalError,
     Malformed,
     MethodNotAllowed,
@@ -24,10 +23,9 @@ from service.errors import (
     ServiceError,
     Unauthorized,
     UnsupportedMediaType,
-    problem,
-    protocol_error,
 )
-from service.http import JSON, Message, Receive, Scope, Send, respond
+from service.exchange import Exchange
+from service.http import JSON, Receive, Scope, Send, respond
 from service.manifest import ArtifactError
 from service.payload import read_body
 from service.protocol import Protocol
@@ -37,8 +35,6 @@ log = logging.getLogger("service.front")
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"})
 _DRAIN_POLL: Final = 0.1
 """Seconds between two looks at whether the service drains."""
-_WATCH_AFTER: Final = 0.05
-"""Seconds after which it is worth watching whether the client is still there."""
 
 
 class Front:
@@ -115,7 +111,7 @@ class Front:
             began + self._settings.deadline,
         )
         closing = self._draining and scope["http_version"].startswith("1")
-        exchange = _Exchange(request, receive, send, closing=closing)
+        exchange = Exchange(request, receive, send, closing=closing)
         telemetry.HTTP_IN_FLIGHT.inc()
         try:
             await self._answer(exchange, scope, headers)
@@ -132,9 +128,7 @@ class Front:
             telemetry.record_answer(method, exchange.route, exchange.status, seconds)
             self._log_access(method, scope["path"], exchange, seconds)
 
-    async def _answer(
-        self, exchange: "_Exchange", scope: Scope, headers: dict[bytes, bytes]
-    ) -> None:
+    async def _answer(self, exchange: Exchange, scope: Scope, headers: dict[bytes, bytes]) -> None:
         path: str = scope["path"]
         if not path.isprintable():  # routers that match up to "$" let a line feed through
             raise NotFound
@@ -165,7 +159,7 @@ class Front:
             await self._framework(exchange, scope, headers)
 
     async def _framework(
-        self, exchange: "_Exchange", scope: Scope, headers: dict[bytes, bytes]
+        self, exchange: Exchange, scope: Scope, headers: dict[bytes, bytes]
     ) -> None:
         is_typed = scope["path"] == typed.PATH
         if is_typed:
@@ -188,7 +182,7 @@ class Front:
         finally:
             exchange.route = framework.route_template(scope) or exchange.route
 
-    def _check_typed(self, exchange: "_Exchange", method: str, headers: dict[bytes, bytes]) -> None:
+    def _check_typed(self, exchange: Exchange, method: str, headers: dict[bytes, bytes]) -> None:
         if not self._settings.typed_endpoint:
             raise NotFound
         exchange.route = typed.PATH
@@ -212,7 +206,7 @@ class Front:
             self._openapi = orjson.dumps(openapi.document(self._settings, framework.openapi()))
         return self._openapi
 
-    def _log_access(self, method: str, path: str, exchange: "_Exchange", seconds: float) -> None:
+    def _log_access(self, method: str, path: str, exchange: Exchange, seconds: float) -> None:
         wanted = self._settings.access_log
         is_problem = exchange.status >= 500 or seconds >= self._settings.slow_request
         if wanted == "off" or (wanted == "problems" and not is_problem):
@@ -231,85 +225,6 @@ class Front:
                 "duration_seconds": round(seconds, 6),
             },
         )
-
-
-class _Exchange:
-    """One request and its answer: the server's channels with what the service adds to them."""
-
-    def __init__(
-        self, request: telemetry.Request, receive: Receive, send: Send, *, closing: bool
-    ) -> None:
-        self.request: Final = request
-        self._headers: Final = [
-            (b"server", b"inference"),
-            (b"x-request-id", request.request_id.encode("ascii")),
-            *([(b"connection", b"close")] if closing else []),
-        ]
-        self.route = "unmatched"
-        self.status = 0
-        self._receive: Final = receive
-        self._send: Final = send
-        self._body: bytes | None = None
-        self._complete = False
-        self._gone: Final = asyncio.Event()
-        self._watch_timer: asyncio.TimerHandle | None = None
-        self._watch_task: asyncio.Task[None] | None = None
-
-    async def receive(self) -> Message:
-        """Receive the request's body, afterwards only that the client left."""
-        if self._body is not None:
-            message = {"type": "http.request", "body": self._body, "more_body": False}
-            self._body = None
-            return message
-        if self._complete:
-            await self._gone.wait()
-            return {"type": "http.disconnect"}
-        message = dict(await self._receive())
-        if message["type"] == "http.request" and not message.get("more_body", False):
-            self._complete = True
-            loop = asyncio.get_running_loop()
-            self._watch_timer = loop.call_later(_WATCH_AFTER, self._start_watching)
-        return message
-
-    def replay(self, body: bytes) -> None:
-        """Have a body that was read already received again."""
-        self._body = body
-
-    async def send(self, message: Message) -> None:
-        """Send a message of the answer, with the headers that every answer has."""
-        if message["type"] == "http.response.start":
-            self.status = message["status"]
-            message = {**message, "headers": [*message.get("headers", ()), *self._headers]}
-        await self._send(message)
-
-    async def refuse(self, error: ServiceError, path: str) -> None:
-        """Answer with an error, unless an answer has begun or nobody is there to read it."""
-        telemetry.record_refusal(error)
-        if isinstance(error, ClientLeft):
-            self.status = error.status
-            return
-        if self.status:
-            return
-        render = protocol_error if protocol.owns(path) else problem
-        headers, body = render(error, self.request.request_id)
-        await respond(self.send, error.status, headers, body)
-
-    def close(self) -> None:
-        """Stop watching the client."""
-        if self._watch_timer is not None:
-            self._watch_timer.cancel()
-        if self._watch_task is not None:
-            self._watch_task.cancel()
-
-    def _start_watching(self) -> None:
-        self._watch_task = asyncio.create_task(self._watch())
-
-    async def _watch(self) -> None:
-        while (await self._receive())["type"] != "http.disconnect":
-            pass
-        self._gone.set()
-        for abandon in tuple(self.request.abandon):
-            abandon()
 
 
 def _only_get(scope: Scope) -> None:
