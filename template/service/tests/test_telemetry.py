@@ -98,6 +98,15 @@ async def test_problems_are_logged_with_their_cause(
     assert "a secret" in caplog.text
 
 
+async def test_log_lines_cannot_be_forged(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    async with serve(Doubler(), access_log="all") as service:
+        answer = await service.client.get("/a%0Ab")
+    assert answer.status_code == 404
+    messages = [record.getMessage() for record in caplog.records]
+    assert "GET '/a\\nb' 404" in messages
+
+
 async def page(client: httpx.AsyncClient) -> str:
     answer = await client.get("/metrics")
     assert answer.headers["content-type"].startswith("text/plain; version=")

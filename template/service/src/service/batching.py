@@ -51,9 +51,9 @@ class _Request:
 
     __slots__ = ("answers", "arrival", "expiry", "future", "parts")
 
-    def __init__(self, future: "asyncio.Future[Tensors]", arrival: float) -> None:
+    def __init__(self, future: "asyncio.Future[Tensors]") -> None:
         self.future = future
-        self.arrival = arrival
+        self.arrival = time.perf_counter()
         self.expiry: asyncio.TimerHandle | None = None
         self.parts: list[_Part] = []
         self.answers: dict[int, Tensors] = {}
@@ -117,7 +117,7 @@ class Batcher:
         """
         rows = len(next(iter(tensors.values()))) if self._batchable else 1
         self._admit(rows, sum(array.nbytes for array in tensors.values()))
-        request = _Request(self._loop.create_future(), self._loop.time())
+        request = _Request(self._loop.create_future())
         for part in self._cut(request, tensors, rows):
             self._enqueue(part)
         request.expiry = self._loop.call_at(deadline, self._fail, request, DeadlineExceeded())
@@ -203,7 +203,7 @@ class Batcher:
         if not parts:
             self._idle.set()
             return
-        now = self._loop.time()
+        now = time.perf_counter()
         for part in parts:
             telemetry.QUEUE_WAIT.observe(now - part.request.arrival)
         self._running_rows = sum(part.rows for part in parts)

@@ -7,6 +7,7 @@ same whichever it is.
 import asyncio
 import hmac
 import logging
+import time
 from typing import Final
 
 import orjson
@@ -103,12 +104,12 @@ class Front:
             self._draining = process.draining()
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
-        began = asyncio.get_running_loop().time()
+        began = time.perf_counter()
         headers = dict(scope["headers"])
         request = telemetry.begin(
             headers.get(b"x-request-id", b""),
             headers.get(b"traceparent", b""),
-            began + self._settings.deadline,
+            asyncio.get_running_loop().time() + self._settings.deadline,
         )
         closing = self._draining and scope["http_version"].startswith("1")
         exchange = Exchange(request, receive, send, closing=closing)
@@ -123,7 +124,7 @@ class Front:
         finally:
             exchange.close()
             telemetry.HTTP_IN_FLIGHT.dec()
-            seconds = asyncio.get_running_loop().time() - began
+            seconds = time.perf_counter() - began
             method = scope["method"] if scope["method"] in _METHODS else "OTHER"
             telemetry.record_answer(method, exchange.route, exchange.status, seconds)
             self._log_access(method, scope["path"], exchange, seconds)
@@ -208,6 +209,7 @@ class Front:
 
     def _log_access(self, method: str, path: str, exchange: Exchange, seconds: float) -> None:
         wanted = self._settings.access_log
+        path = path if path.isprintable() else repr(path)
         is_problem = exchange.status >= 500 or seconds >= self._settings.slow_request
         if wanted == "off" or (wanted == "problems" and not is_problem):
             return
