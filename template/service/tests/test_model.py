@@ -10,7 +10,7 @@ from conftest import PROJECT
 
 from service import manifest, runtime
 from service.model import Instance, Prediction, to_predictions, to_tensors
-from service.tensors import Tensors, check_inputs
+from service.tensors import Tensors, check_inputs, datatype_of
 
 pytestmark = pytest.mark.anyio
 
@@ -47,15 +47,20 @@ async def test_predict(client: httpx.AsyncClient) -> None:
 
 
 async def test_infer(client: httpx.AsyncClient) -> None:
-    described = manifest.read(MODELS)
-    ((name, array),) = to_tensors(INSTANCES).items()
-    tensor = {
-        "name": name,
-        "datatype": described.inputs[0].datatype,
-        "shape": array.shape,
-        "data": array.ravel().tolist(),
-    }
-    answer = await client.post(f"/v2/models/{described.name}/infer", json={"inputs": [tensor]})
+    inputs = [
+        {
+            "name": name,
+            "datatype": datatype_of(array.dtype),
+            "shape": array.shape,
+            "data": [
+                value.decode() if isinstance(value, bytes) else value
+                for value in array.ravel().tolist()
+            ],
+        }
+        for name, array in to_tensors(INSTANCES).items()
+    ]
+    name = manifest.read(MODELS).name
+    answer = await client.post(f"/v2/models/{name}/infer", json={"inputs": inputs})
     assert answer.status_code == 200
     outputs: Tensors = {
         output["name"]: np.reshape(output["data"], output["shape"])
