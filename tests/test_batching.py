@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
 from service.batching import Batcher, Limits
@@ -34,6 +34,11 @@ class Plan:
     patience: float
     cancelled: bool
     pause: bool
+
+    @property
+    def harmless(self) -> bool:
+        """Whether it must be answered, if the queue has room for it."""
+        return self.patience == 60 and not (self.poisoned or self.cancelled)
 
     @classmethod
     def draw(cls, seed: int) -> "Plan":
@@ -67,10 +72,15 @@ class Recognizer:
 @given(st.lists(st.integers(0, 2**20), min_size=REQUESTS, max_size=REQUESTS))
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
 def test_every_answer_belongs_to_its_request(seeds: list[int]) -> None:
-    asyncio.run(send_all([Plan.draw(seed) for seed in seeds]))
+    plans = [Plan.draw(seed) for seed in seeds]
+    answered = asyncio.run(send_all(plans))
+    kind = "some" if answered else "none"
+    event(f"{kind} of the requests were answered")
+    if all(plan.harmless for plan in plans[: QUEUE_ROWS // 20]):
+        assert answered
 
 
-async def send_all(plans: list[Plan]) -> None:
+async def send_all(plans: list[Plan]) -> list[int]:
     model, worker = Recognizer(), WorkerThread()
     batcher = Batcher(model.run, worker, Limits(MAX_ROWS, 0, QUEUE_ROWS, 2**20), batchable=True)
     numbers = itertools.count(1)
@@ -91,6 +101,7 @@ async def send_all(plans: list[Plan]) -> None:
     assert batcher.running_rows == 0
     assert len(model.seen) == len(set(model.seen)), "no row ran twice with success"
     assert set(answered) <= set(model.seen)
+    return answered
 
 
 async def send(

@@ -76,6 +76,18 @@ async def test_drain_flag_of_the_main_process_reaches_the_probe(folder: Path) ->
             assert answer.status_code == 200
 
 
+async def test_service_is_ready_when_every_worker_is(folder: Path) -> None:
+    with process.prepare(workers=1) as shared:
+        async with starting(folder, Doubler(), workers=2) as service:
+            ready = shared / f"ready-{os.getpid()}"
+            await until(ready.exists)
+            assert not service.engine.ready
+            (shared / f"ready-{os.getppid()}").touch()
+            assert service.engine.ready
+            answer = await service.client.get("/v2/health/ready")
+    assert answer.status_code == 200
+
+
 async def test_every_batch_size_is_warmed_up(folder: Path) -> None:
     sizes: list[int] = []
 

@@ -64,8 +64,13 @@ class Engine:
 
     @property
     def ready(self) -> bool:
-        """Whether predictions can be had and traffic should come."""
-        return self._batcher is not None and not self._closing and not process.draining()
+        """Whether predictions can be had, from every worker, and traffic should come."""
+        return (
+            self._batcher is not None
+            and not self._closing
+            and not process.draining()
+            and process.all_ready(self._settings.workers)
+        )
 
     @property
     def has_manifest(self) -> bool:
@@ -115,6 +120,7 @@ class Engine:
         self._batcher = Batcher(run, self._worker, limits, batchable=self._can_batch)
         manifest = self.manifest
         telemetry.record_model(manifest.name, manifest.version, manifest.runtime, largest)
+        process.report_ready()
         log.info(
             "model %s %s is ready after %.2f s: %s, %d of %g CPUs, batches of up to %d rows",
             manifest.name,

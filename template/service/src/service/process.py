@@ -32,17 +32,22 @@ EXIT_MARGIN: Final = 1.5
 log = logging.getLogger("service.process")
 
 
-def prepare(workers: int) -> tempfile.TemporaryDirectory[str]:
+@contextlib.contextmanager
+def prepare(workers: int) -> Iterator[Path]:
     """Make the shared directory and name it in the environment of this process and its children."""
-    directory = tempfile.TemporaryDirectory(prefix="service-")
-    os.environ[_DIRECTORY] = directory.name
-    os.environ[_MAIN_PID] = str(os.getpid())
-    os.environ.pop(METRICS_DIRECTORY, None)
-    if workers > 1:
-        metrics = Path(directory.name, "metrics")
-        metrics.mkdir()
-        os.environ[METRICS_DIRECTORY] = str(metrics)
-    return directory
+    with tempfile.TemporaryDirectory(prefix="service-") as name:
+        os.environ[_DIRECTORY] = name
+        os.environ[_MAIN_PID] = str(os.getpid())
+        os.environ.pop(METRICS_DIRECTORY, None)
+        if workers > 1:
+            metrics = Path(name, "metrics")
+            metrics.mkdir()
+            os.environ[METRICS_DIRECTORY] = str(metrics)
+        try:
+            yield Path(name)
+        finally:
+            for variable in (_DIRECTORY, _MAIN_PID, METRICS_DIRECTORY):
+                os.environ.pop(variable, None)
 
 
 def is_main() -> bool:
@@ -60,6 +65,23 @@ def draining() -> bool:
     """Tell whether the service is on its way out."""
     flag = _path("draining")
     return flag is not None and flag.exists()
+
+
+def report_ready() -> None:
+    """Record that the model of this worker is ready."""
+    if record := _path(f"ready-{os.getpid()}"):
+        record.touch()
+
+
+def all_ready(workers: int) -> bool:
+    """Tell whether so many workers that live have reported that they are ready.
+
+    A connection may reach any of them, so the service is no sooner ready than the last.
+    """
+    directory = _path("")
+    if workers == 1 or directory is None:
+        return True
+    return sum(_is_alive(record) for record in directory.glob("ready-*")) >= workers
 
 
 def fail(message: str) -> None:
@@ -128,10 +150,19 @@ def starting(settings: Settings) -> Iterator[None]:
 def forget_dead_workers() -> None:
     """Drop the gauges of dead workers from the metrics; what they counted stays."""
     for file in Path(os.environ[METRICS_DIRECTORY]).glob("gauge_live*_*.db"):
-        try:
-            os.kill(int(file.stem.rpartition("_")[2]), 0)
-        except ProcessLookupError:
+        if not _is_alive(file):
             file.unlink(missing_ok=True)
+
+
+def _is_alive(file: Path) -> bool:
+    """Tell whether the process lives whose id ends the file's name."""
+    try:
+        os.kill(int(file.stem.replace("-", "_").rpartition("_")[2]), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def _main_pid() -> int:
