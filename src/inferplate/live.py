@@ -155,9 +155,10 @@ def counted(port: int, route: str) -> float:
 
 def check_drain(service: Service, golden: Golden) -> None:
     """Send SIGTERM while a request is half sent: it must be answered, and the service must end."""
-    idle = min(in_flight(service.port) for _ in range(5))
+    if not wait_until(lambda: in_flight(service.port) == 1, _NOTICE_SECONDS):
+        raise service.failure("requests that were answered are still in flight")
     with HeldRequest(service.port, "/predict", golden.typed_request) as held:
-        if not wait_until(lambda: in_flight(service.port) > idle, _NOTICE_SECONDS):
+        if not wait_until(lambda: in_flight(service.port) > 1, _NOTICE_SECONDS):
             raise service.failure("a request with half a body is not in flight")
         service.terminate()
         if not wait_until(lambda: not service.answers_ready(), _NOTICE_SECONDS):
@@ -171,7 +172,7 @@ def check_drain(service: Service, golden: Golden) -> None:
 
 
 def in_flight(port: int) -> float:
-    """Read how many requests the service is answering, this one perhaps among them."""
+    """Read how many requests the service is answering, this one among them."""
     return sum(value for _, value in samples(port, _IN_FLIGHT))
 
 

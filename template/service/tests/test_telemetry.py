@@ -1,16 +1,19 @@
 """Metrics and logs."""
 
+import asyncio
 import json
 import logging
 import re
+from pathlib import Path
 from typing import Literal
 
 import httpx
 import pytest
 from conftest import Doubler, Serve
 
+from service import process
 from service.config import Settings
-from service.telemetry import begin, configure_logging
+from service.telemetry import begin, configure_logging, metrics_page
 
 pytestmark = pytest.mark.anyio
 
@@ -46,6 +49,19 @@ async def test_metrics(serve: Serve) -> None:
     assert value(after, "inference_queue_rows") == 0
     assert value(after, "http_requests_in_flight") == 1
     assert "# HELP inference_queue_rows " in after
+
+
+async def test_metrics_of_a_worker_that_just_starts_are_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(process.METRICS_DIRECTORY, str(tmp_path))
+    empty = tmp_path / "counter_1.db"
+    empty.touch()
+    reading = asyncio.create_task(metrics_page())
+    await asyncio.sleep(0)
+    assert not reading.done()
+    empty.unlink()
+    assert await reading == b""
 
 
 async def test_request_ids(serve: Serve) -> None:

@@ -145,7 +145,7 @@ class Front:
             exchange.route = path
             _only_get(scope)
             content_type = telemetry.METRICS_CONTENT_TYPE.encode("ascii")
-            page = telemetry.metrics_page()
+            page = await telemetry.metrics_page()
             await respond(exchange.send, 200, [(b"content-type", content_type)], page)
         elif self._settings.docs and path == openapi.PATH:
             exchange.route = path

@@ -1,10 +1,13 @@
 """Metrics, logs and the identity of the request that is being answered."""
 
+import asyncio
+import contextlib
 import functools
 import logging
 import math
 import os
 import re
+import struct
 import sys
 import uuid
 from collections.abc import Callable
@@ -33,6 +36,9 @@ log = logging.getLogger("service")
 
 METRICS_CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
 
+_READ_TRIES: Final = 10
+_READ_PAUSE: Final = 0.02
+"""Seconds between two tries to read the metrics of the workers."""
 _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
 _TRACEPARENT: Final = re.compile(rb"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
@@ -129,13 +135,18 @@ def record_model(name: str, version: str, runtime: str, max_rows: int) -> None:
     READY.set(1)
 
 
-def metrics_page() -> bytes:
+async def metrics_page() -> bytes:
     """Render the metrics of all workers in Prometheus' text format."""
     if process.METRICS_DIRECTORY not in os.environ:
         return generate_latest(REGISTRY)
     process.forget_dead_workers()
     registry = CollectorRegistry()
     MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    for _ in range(_READ_TRIES):
+        # A worker that starts makes its files, and for a moment they are empty.
+        with contextlib.suppress(struct.error):
+            return generate_latest(registry)
+        await asyncio.sleep(_READ_PAUSE)
     return generate_latest(registry)
 
 
