@@ -54,7 +54,7 @@ def _show_next(project: Path) -> None:
     width = max(map(len, commands))
     for command, purpose in commands.items():
         print(f"  {command:<{width}}  # {purpose}" if purpose else f"  {command}")
-    copier, template = _shown(_tool("copier")), _shown(template_root())
+    copier, template = _shown(_tool("copier")), template_root().resolve()
     print(f"\nTo be asked for the answers: {copier} copy {template} my-service")
 
 
