@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 from conftest import PROJECT
-from pydantic import SecretStr
 
 from service.config import ConfigError, Settings, load_settings, misspelt_variables, settings_table
 
@@ -77,9 +76,9 @@ def test_misspelt_variables_are_noticed(tmp_path: Path) -> None:
 
 
 def test_every_setting_is_described_once() -> None:
-    assert all(description for _, _, description in settings_table())
-    assert Settings().api_keys == ()
-    assert SecretStr("x") != "x"
+    descriptions = [description for _, _, description in settings_table()]
+    assert all(descriptions)
+    assert len(set(descriptions)) == len(Settings.model_fields)
 
 
 @pytest.mark.parametrize(

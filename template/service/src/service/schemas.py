@@ -93,8 +93,8 @@ class ModelMetadata(BaseModel):
     )
 
 
-class InputTensor(BaseModel):
-    """A tensor for the model, its elements in ``data`` or behind the JSON as binary data."""
+class TensorData(BaseModel):
+    """A tensor with its elements."""
 
     name: str = Field(description="Name of the tensor")
     shape: Shape
@@ -103,6 +103,10 @@ class InputTensor(BaseModel):
         default_factory=dict, description="'binary_data_size': its bytes behind the JSON"
     )
     data: Data
+
+
+class InputTensor(TensorData):
+    """A tensor for the model, its elements in ``data`` or behind the JSON as binary data."""
 
 
 class RequestedOutput(BaseModel):
@@ -129,16 +133,8 @@ class InferenceRequest(BaseModel):
     )
 
 
-class OutputTensor(BaseModel):
+class OutputTensor(TensorData):
     """A tensor from the model, its elements in ``data`` or behind the JSON as binary data."""
-
-    name: str = Field(description="Name of the tensor")
-    shape: Shape
-    datatype: Datatype
-    parameters: dict[str, Any] = Field(
-        default_factory=dict, description="'binary_data_size': its bytes behind the JSON"
-    )
-    data: Data
 
 
 class InferenceResponse(BaseModel):
