@@ -28,6 +28,12 @@ async def ask(service: Service, *values: float, **changed: Any) -> httpx.Respons
     return await service.client.post(INFER, json=rows(*values, **changed))
 
 
+async def ask_within(service: Service, seconds: str) -> httpx.Response:
+    """Ask as a client does that says by a header how long it waits."""
+    headers = {"request-timeout": seconds}
+    return await service.client.post(INFER, json=rows(7), headers=headers)
+
+
 async def held(
     service: Service, model: Doubler, count: int
 ) -> list["asyncio.Task[httpx.Response]"]:
@@ -174,6 +180,38 @@ async def test_deadline_is_a_setting_that_the_protocol_cannot_lengthen(serve: Se
         model.gate.set()
         await until(lambda: service.engine.pending_rows == 0)
         assert outputs(await ask(service, 2)) == [4]
+
+
+async def test_header_shortens_the_deadline(serve: Serve) -> None:
+    model = Doubler()
+    async with serve(model, **ONE_ROW_A_BATCH) as service:
+        tasks = await held(service, model, 1)
+        assert (await ask_within(service, "0.02")).status_code == 504
+        assert service.engine.pending_rows == 2
+        model.gate.set()
+        await asyncio.gather(*tasks)
+        assert outputs(await ask_within(service, "20")) == [14]
+    assert model.batches == [1, 1, 1]
+
+
+@pytest.mark.parametrize("seconds", ["60", "9" * 400])
+async def test_header_cannot_lengthen_the_deadline(serve: Serve, seconds: str) -> None:
+    model = Doubler()
+    async with serve(model, deadline=0.05) as service:
+        model.gate.clear()
+        assert (await ask_within(service, seconds)).status_code == 504
+        model.gate.set()
+
+
+@pytest.mark.parametrize("seconds", ["", "0", "0.0", "-1", "nan", "inf", "1e3", "1,5", "soon"])
+async def test_header_that_is_no_time_is_refused(serve: Serve, seconds: str) -> None:
+    model = Doubler()
+    async with serve(model) as service:
+        answer = await ask_within(service, seconds)
+    assert answer.status_code == 400
+    assert answer.headers["content-type"] == "application/json"
+    assert "Request-Timeout" in answer.json()["error"]
+    assert model.batches == []
 
 
 async def test_client_that_leaves_takes_its_rows_along(serve: Serve) -> None:

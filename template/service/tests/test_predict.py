@@ -99,6 +99,17 @@ async def test_limits_are_settings(shipped: Shipped) -> None:
     assert_problem(large, 413)
 
 
+async def test_time_that_the_client_waits(client: httpx.AsyncClient) -> None:
+    request = {"instances": [EXAMPLE]}
+    wrong = await client.post("/predict", json=request, headers={"request-timeout": "-1"})
+    assert_problem(wrong, 400)
+    assert "Request-Timeout" in wrong.json()["detail"]
+    late = await client.post("/predict", json=request, headers={"request-timeout": "0.000000001"})
+    assert_problem(late, 504)
+    answer = await client.post("/predict", json=request, headers={"request-timeout": "30"})
+    assert answer.status_code == 200
+
+
 async def test_endpoint_can_be_switched_off(serve: Serve) -> None:
     async with serve(Doubler()) as service:
         answer = await service.client.post("/predict", json={"instances": [EXAMPLE]})

@@ -7,6 +7,7 @@ same whichever it is.
 import asyncio
 import hmac
 import logging
+import re
 import time
 from typing import Final
 
@@ -36,6 +37,7 @@ log = logging.getLogger("service.front")
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"})
 _DRAIN_POLL: Final = 0.1
 """Seconds between two looks at whether the service drains."""
+_DECIMAL: Final = re.compile(rb"[0-9]+(\.[0-9]+)?")
 
 
 class Front:
@@ -138,6 +140,7 @@ class Front:
             exchange.route = endpoint.route
             if endpoint.action == "infer":
                 self._authorize(headers)
+                self._shorten_deadline(exchange.request, headers)
             await self._protocol(
                 endpoint, scope, exchange.receive, exchange.send, exchange.request.deadline
             )
@@ -165,6 +168,7 @@ class Front:
         is_typed = scope["path"] == typed.PATH
         if is_typed:
             self._check_typed(exchange, scope["method"], headers)
+            self._shorten_deadline(exchange.request, headers)
         limit = self._settings.max_body_bytes
         body = await read_body(exchange.receive, headers, limit, exchange.request.deadline)
         if is_typed and not body:
@@ -201,6 +205,16 @@ class Front:
         matches = [hmac.compare_digest(given, key) for key in self._keys]
         if not any(matches):
             raise Unauthorized
+
+    def _shorten_deadline(self, request: telemetry.Request, headers: dict[bytes, bytes]) -> None:
+        """Bring the deadline forward to the seconds after arrival that ``Request-Timeout`` says."""
+        given = headers.get(b"request-timeout")
+        if given is None:
+            return
+        seconds = float(given) if _DECIMAL.fullmatch(given) else 0.0
+        if not seconds:
+            raise Malformed("Request-Timeout must be a decimal number of seconds above zero.")
+        request.deadline += min(0.0, seconds - self._settings.deadline)
 
     def _openapi_document(self) -> bytes:
         if self._openapi is None:

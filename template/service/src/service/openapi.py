@@ -51,6 +51,13 @@ _JSON_LENGTH_HEADER: Final = {
     "description": "Bytes of JSON before the binary data; without it all of the body is JSON",
     "schema": {"type": "integer", "minimum": 0},
 }
+_REQUEST_TIMEOUT: Final = {
+    "name": "Request-Timeout",
+    "in": "header",
+    "description": "Seconds until the answer is of no use any more; it cannot lengthen the "
+    "service's own deadline",
+    "schema": {"type": "number", "exclusiveMinimum": 0},
+}
 _RETRY_AFTER: Final = {
     "description": "Seconds until another try has a fair chance",
     "schema": {"type": "integer", "minimum": 1},
@@ -177,6 +184,7 @@ class _Description:
             "tags": ["prediction"],
             "summary": "Predict instances",
             "description": "Gives one prediction for each instance, in their order.",
+            "parameters": [_REQUEST_TIMEOUT],
             "requestBody": {"required": True, "content": content},
             "responses": {
                 "200": self._success(PredictResponse),
@@ -200,6 +208,7 @@ class _Description:
             "parameters": [
                 *parameters,
                 {"name": _JSON_LENGTH, "in": "header", **_JSON_LENGTH_HEADER},
+                _REQUEST_TIMEOUT,
             ],
             "requestBody": {"required": True, "content": content | _BINARY},
             "responses": {
