@@ -3,6 +3,10 @@
 import math
 import os
 from pathlib import Path
+from typing import Final
+
+_CGROUPS: Final = Path("/sys/fs/cgroup")
+_MEMBERSHIP: Final = Path("/proc/self/cgroup")
 
 
 def threads_per_worker(workers: int) -> int:
@@ -13,20 +17,46 @@ def threads_per_worker(workers: int) -> int:
 def available_cpus() -> float:
     """Count the processors that affinity and the cgroup's quota leave to this process."""
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return min(affinity or 1, cgroup_quota(Path("/sys/fs/cgroup")))
+    return min(affinity or 1, cgroup_quota())
 
 
-def cgroup_quota(root: Path) -> float:
-    """Read the processor quota of a cgroup (v2 or v1), infinity where there is none.
+def cgroup_quota(cgroups: Path = _CGROUPS, membership: Path = _MEMBERSHIP) -> float:
+    """Read the lowest processor quota of this process's cgroup (v2 or v1) and of those above it.
+
+    In a container the folder of all cgroups is its own; under systemd a unit's is far below.
+
+    Returns:
+        Processors, infinity where there is no quota.
+    """
+    quotas = [_quota(cgroups), _quota(cgroups / "cpu")]
+    for line in _lines(membership):
+        _, controllers, path = line.split(":", 2)
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        top = cgroups / "cpu" if controllers else cgroups
+        own = top / path.lstrip("/")
+        quotas += [_quota(folder) for folder in (own, *own.parents) if folder.is_relative_to(top)]
+    return min(quotas)
+
+
+def _quota(folder: Path) -> float:
+    """Read the quota of one cgroup.
 
     Source: the kernel's documentation of ``cpu.max`` (v2) and of ``cpu.cfs_quota_us`` (v1).
     """
     try:
-        quota, period = (root / "cpu.max").read_text().split()
+        quota, period = (folder / "cpu.max").read_text().split()
     except (OSError, ValueError):
         try:
-            quota = (root / "cpu/cpu.cfs_quota_us").read_text().strip()
-            period = (root / "cpu/cpu.cfs_period_us").read_text().strip()
+            quota = (folder / "cpu.cfs_quota_us").read_text().strip()
+            period = (folder / "cpu.cfs_period_us").read_text().strip()
         except OSError:
             return math.inf
     return math.inf if quota in {"max", "-1"} else int(quota) / int(period)
+
+
+def _lines(file: Path) -> list[str]:
+    try:
+        return file.read_text().splitlines()
+    except OSError:
+        return []
