@@ -101,6 +101,20 @@ async def test_every_batch_size_is_warmed_up(folder: Path) -> None:
     assert sorted(set(sizes)) == [1, 2, 4, 6]
 
 
+@pytest.mark.parametrize(("setting", "chosen"), [(0, 1), (4, 4)])
+async def test_batches_are_as_large_as_pays_unless_a_setting_says_it(
+    folder: Path, setting: int, chosen: int
+) -> None:
+    async with starting(
+        folder, Doubler(), batch_max_rows=setting, batch_latency_budget=0
+    ) as service:
+        await until(lambda: service.engine.ready)
+        metadata = (await service.client.get("/v2/models/doubler")).json()
+        metrics = (await service.client.get("/metrics")).text
+    assert metadata["parameters"] == {"max_batch_rows": chosen}
+    assert f"inference_batch_max_rows {chosen:.1f}" in metrics
+
+
 def test_spec_of_zeros() -> None:
     assert TensorSpec("x", "FP32", (-1, 3, -1)).zeros(2).shape == (2, 3, 1)
     assert TensorSpec("x", "BYTES", (-1,)).zeros(2).tolist() == [b"", b""]

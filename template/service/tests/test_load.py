@@ -1,16 +1,23 @@
 """What the service does when it is busy: batches, limits, deadlines, failures, disconnects."""
 
 import asyncio
+import itertools
 import json
-from collections.abc import Awaitable
+import time
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 from conftest import Doubler, Serve, Service, until
 
-from service.engine import largest_worthwhile
-from service.tensors import TensorSpec
+from service.batching import Batcher, Limits, Pace
+from service.engine import largest_worthwhile, warm_up
+from service.errors import DeadlineExceeded, QueueFull
+from service.tensors import Tensors, TensorSpec
+from service.worker import WorkerThread
 
 pytestmark = pytest.mark.anyio
 
@@ -136,7 +143,7 @@ async def test_health_answers_while_the_model_runs(serve: Serve) -> None:
         await asyncio.gather(*tasks)
 
 
-async def test_full_queue_refuses_at_once(serve: Serve) -> None:
+async def test_full_queue_refuses_at_once(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
     model = Doubler()
     async with serve(model, queue_max_rows=3, **ONE_ROW_A_BATCH) as service:
         tasks = await held(service, model, 3)
@@ -147,6 +154,7 @@ async def test_full_queue_refuses_at_once(serve: Serve) -> None:
     assert surplus.status_code == 503
     assert int(surplus.headers["retry-after"]) >= 1
     assert never.status_code == 413
+    assert not [record for record in caplog.records if " 503" in record.getMessage()]
 
 
 async def test_queue_is_bounded_by_bytes(serve: Serve) -> None:
@@ -212,6 +220,89 @@ async def test_header_that_is_no_time_is_refused(serve: Serve, seconds: str) -> 
     assert answer.headers["content-type"] == "application/json"
     assert "Request-Timeout" in answer.json()["error"]
     assert model.batches == []
+
+
+@asynccontextmanager
+async def batching(model: Doubler, batch_seconds: float = 0.0) -> AsyncIterator[Batcher]:
+    """Run a batcher that is held on a first request; each request is a batch."""
+    limits, worker = Limits(1, 0, 10, 2**20), WorkerThread()
+    batcher = Batcher(model.run, worker, limits, batchable=True, batch_seconds=batch_seconds)
+    model.gate.clear()
+    first = asyncio.create_task(submit(batcher, 100))
+    await until(lambda: model.batches == [1])
+    yield batcher
+    model.gate.set()
+    assert await first == 200
+    worker.stop()
+
+
+async def submit(batcher: Batcher, value: float, patience: float = 60) -> float:
+    deadline = asyncio.get_running_loop().time() + patience
+    outputs = await batcher.submit({"x": np.full((1, 2), value, np.float32)}, deadline)
+    return float(outputs["y"][0, 0])
+
+
+async def test_what_could_not_be_answered_in_time_is_refused_at_once() -> None:
+    async with batching(model := Doubler(), batch_seconds=10) as batcher:
+        with pytest.raises(QueueFull) as refused:
+            await submit(batcher, 1, patience=15)
+        assert 1 <= refused.value.retry_after <= 30
+        waiting = asyncio.create_task(submit(batcher, 2))
+        await until(lambda: batcher.queued_rows == 1)
+        model.gate.set()
+        assert await waiting == 4
+        await batcher.drained()
+        assert await submit(batcher, 3, patience=9) == 6, "nothing waits: it may try"
+
+
+async def test_model_does_not_wait_for_a_late_event_loop() -> None:
+    async with batching(model := Doubler()) as batcher:
+        tasks = [asyncio.create_task(submit(batcher, value)) for value in (1, 2)]
+        await until(lambda: batcher.queued_rows == 2)
+        model.gate.set()
+        for _ in range(5000):
+            if len(model.batches) < 3:
+                time.sleep(0.001)  # noqa: ASYNC251 - the event loop is late on purpose
+        assert model.batches == [1, 1, 1]
+        assert await asyncio.gather(*tasks) == [2, 4]
+
+
+async def test_what_expires_while_the_event_loop_is_late_never_runs() -> None:
+    async with batching(model := Doubler()) as batcher:
+        task = asyncio.create_task(submit(batcher, 1, patience=0.05))
+        await until(lambda: batcher.queued_rows == 1)
+        time.sleep(0.1)  # noqa: ASYNC251
+        model.gate.set()
+        with pytest.raises(DeadlineExceeded):
+            await task
+        await batcher.drained()
+    assert model.batches == [1]
+
+
+def test_pace_is_learned_from_batches_of_any_size() -> None:
+    pace = Pace(batch=8, max_rows=8)
+    for _ in range(100):
+        pace.learn(1, 0.5, busy=False)
+    assert pace.batch == pytest.approx(0.5, rel=0.01)
+    assert pace.row == pytest.approx(0.5, rel=0.01), "no more than what a batch of one took"
+    for _ in range(100):
+        pace.learn(8, 0.8, busy=True)
+    assert pace.batch == pytest.approx(0.8, rel=0.01)
+    assert pace.row == pytest.approx(0.1, rel=0.01)
+
+
+def test_warm_up_ends_at_the_first_batch_over_the_budget() -> None:
+    sizes: list[int] = []
+
+    def run(batch: Tensors) -> Tensors:
+        sizes.append(len(batch["x"]))
+        return {"y": batch["x"]}
+
+    seconds = itertools.count()
+    inputs, outputs = (TensorSpec("x", "FP32", (-1,)),), (TensorSpec("y", "FP32", (-1,)),)
+    timings = warm_up(run, inputs, outputs, 8, 0.5, clock=lambda: next(seconds))
+    assert timings == {1: 1}
+    assert set(sizes) == {1}
 
 
 async def test_client_that_leaves_takes_its_rows_along(serve: Serve) -> None:

@@ -2,12 +2,15 @@
 
 It counts rows, not requests. Requests share a batch when their tensors agree in names, datatypes
 and shape beyond the first axis; a request with more rows than a batch may have is cut into parts.
-Everything but the model's run happens on the event loop, so there is nothing to lock.
+The worker thread, between two batches, takes no more than the next one, under a lock; everything
+else happens on the event loop.
 """
 
 import asyncio
+import contextlib
 import functools
 import math
+import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Sequence
@@ -31,6 +34,10 @@ from service.worker import WorkerThread
 Run = Callable[[Tensors], Tensors]
 Outcome = Tensors | Exception
 
+_LEARNING_RATE: Final = 1 / 8
+_MARGIN: Final = 1.5
+"""How much longer than expected the queue may take before an accepted request is late."""
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -46,14 +53,35 @@ class Limits:
     queue_bytes: int
 
 
+class Pace:
+    """How fast the model is, learned from the batches that it ran.
+
+    ``batch``: seconds of a batch. ``row``: seconds of a row in the batches of a busy time.
+    """
+
+    def __init__(self, batch: float, max_rows: int) -> None:
+        self.batch = batch
+        self.row = batch / max_rows
+        self._max_rows: Final = max_rows
+
+    def learn(self, rows: int, seconds: float, *, busy: bool) -> None:
+        """Take a batch into account. ``busy``: others waited, so it had all the rows it could."""
+        self.batch += (seconds - self.batch) * _LEARNING_RATE
+        # A larger batch would have cost each row less, but no batch less in all.
+        highest = seconds / rows
+        lowest = highest if busy else seconds / self._max_rows
+        self.row += (min(max(self.row, lowest), highest) - self.row) * _LEARNING_RATE
+
+
 class _Request:
     """One caller's tensors on their way through the queue, in one part or several."""
 
-    __slots__ = ("answers", "arrival", "expiry", "future", "parts")
+    __slots__ = ("answers", "arrival", "deadline", "expiry", "future", "parts")
 
-    def __init__(self, future: "asyncio.Future[Tensors]") -> None:
+    def __init__(self, future: "asyncio.Future[Tensors]", patience: float) -> None:
         self.future = future
         self.arrival = time.perf_counter()
+        self.deadline = self.arrival + patience
         self.expiry: asyncio.TimerHandle | None = None
         self.parts: list[_Part] = []
         self.answers: dict[int, Tensors] = {}
@@ -71,14 +99,32 @@ class _Part:
     size: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """Parts that run together. ``busy``: others were left waiting."""
+
+    parts: Sequence[_Part]
+    rows: int
+    busy: bool
+
+
 class Batcher:
     """Queues requests for a model and runs them in batches.
 
     ``run`` is called in the worker thread with tensors that agree in their number of rows. Where
-    ``batchable`` is false every request runs alone, as it came.
+    ``batchable`` is false every request runs alone, as it came. ``batch_seconds`` of a full batch,
+    as far as it is known.
     """
 
-    def __init__(self, run: Run, worker: WorkerThread, limits: Limits, *, batchable: bool) -> None:
+    def __init__(
+        self,
+        run: Run,
+        worker: WorkerThread,
+        limits: Limits,
+        *,
+        batchable: bool,
+        batch_seconds: float = 0.0,
+    ) -> None:
         self._run: Final = run
         self._worker: Final = worker
         self._limits: Final = limits
@@ -88,7 +134,10 @@ class Batcher:
         self._queued_rows = 0
         self._queued_bytes = 0
         self._running_rows = 0
-        self._seconds_per_row = 0.0
+        self._turn = 0.0
+        """When the batch that runs was begun, or the one before it ended."""
+        self._lock: Final = threading.Lock()
+        self._pace: Final = Pace(batch_seconds, limits.max_rows)
         self._planned: asyncio.Handle | None = None
         self._idle: Final = asyncio.Event()
         self._idle.set()
@@ -109,17 +158,19 @@ class Batcher:
         ``deadline``: in seconds of the event loop's clock.
 
         Raises:
-            QueueFull: the rows or bytes that wait leave no room for this request.
+            QueueFull: what waits leaves no room for this request, or no time before its deadline.
             TooLarge: the request alone is more than the queue takes.
             DeadlineExceeded: the deadline passed first; what has not begun will not run.
             InferenceFailed: the model raised on this request; its exception is the cause.
             ClientLeft: the client closed the connection.
         """
         rows = len(next(iter(tensors.values()))) if self._batchable else 1
-        self._admit(rows, sum(array.nbytes for array in tensors.values()))
-        request = _Request(self._loop.create_future())
-        for part in self._cut(request, tensors, rows):
-            self._enqueue(part)
+        patience = deadline - self._loop.time()
+        self._admit(rows, sum(array.nbytes for array in tensors.values()), patience)
+        request = _Request(self._loop.create_future(), patience)
+        with self._lock:
+            for part in self._cut(request, tensors, rows):
+                self._enqueue(part)
         request.expiry = self._loop.call_at(deadline, self._fail, request, DeadlineExceeded())
         client_left = functools.partial(self._fail, request, ClientLeft())
         abandon = telemetry.current().abandon
@@ -135,19 +186,26 @@ class Batcher:
         """Wait until nothing waits and nothing runs."""
         await self._idle.wait()
 
-    def _admit(self, rows: int, size: int) -> None:
+    def _admit(self, rows: int, size: int, patience: float) -> None:
         limits = self._limits
+        if patience <= 0:
+            raise DeadlineExceeded
         if rows > limits.queue_rows or size > limits.queue_bytes:
             raise TooLarge(
                 f"The request has {rows} rows in {size} bytes, "
                 f"the queue takes {limits.queue_rows} rows and {limits.queue_bytes} bytes."
             )
+        wait = self._seconds_left() + self._queued_rows * self._pace.row
         if (
             self._queued_rows + rows > limits.queue_rows
             or self._queued_bytes + size > limits.queue_bytes
         ):
-            waiting = self._queued_rows + self._running_rows
-            raise QueueFull(retry_after=max(1, math.ceil(waiting * self._seconds_per_row)))
+            raise QueueFull(retry_after=max(1, math.ceil(wait)))
+        if not (self._running_rows or self._queued_rows):
+            return
+        needed = (wait + max(self._pace.batch, rows * self._pace.row)) * _MARGIN
+        if needed > patience:
+            raise QueueFull(retry_after=max(1, math.ceil(needed - patience)))
 
     def _cut(self, request: _Request, tensors: Tensors, rows: int) -> Iterator[_Part]:
         group = _signature(tensors) if self._batchable else request
@@ -199,45 +257,86 @@ class Batcher:
 
     def _dispatch(self) -> None:
         self._planned = None
-        parts = self._take()
-        if not parts:
-            self._idle.set()
-            return
-        now = time.perf_counter()
-        for part in parts:
-            telemetry.QUEUE_WAIT.observe(now - part.request.arrival)
-        self._running_rows = sum(part.rows for part in parts)
-        telemetry.BATCH_ROWS.observe(self._running_rows)
-        future = self._worker.call(self._run_timed, parts)
-        future.add_done_callback(functools.partial(self._settle, parts))
+        while self._groups:
+            with self._lock:
+                parts = self._next_parts()
+                late = _late(parts)
+                batch = None if late else self._take(parts)
+            if batch is not None:
+                self._turn = time.perf_counter()
+                self._worker.begin(self._work, batch)
+                return
+            for part in late:
+                self._fail(part.request, DeadlineExceeded())
+        self._idle.set()
 
-    def _take(self) -> list[_Part]:
-        """Take the next batch from the group whose turn it is."""
-        if not self._groups:
-            return []
-        key, group = next(iter(self._groups.items()))
+    def _next_parts(self) -> list[_Part]:
+        """Choose what fits into a batch from the group whose turn it is."""
         room = self._limits.max_rows
-        taken: list[_Part] = []
-        for part in group:
+        chosen: list[_Part] = []
+        for part in next(iter(self._groups.values()), ()):
             if part.rows > room:
                 break
             room -= part.rows
-            taken.append(part)
-        for part in taken:
+            chosen.append(part)
+        return chosen
+
+    def _take(self, parts: Sequence[_Part]) -> _Batch:
+        for part in parts:
             self._dequeue(part)
-        if key in self._groups:
-            self._groups.move_to_end(key)
-        return taken
+        group = parts[0].group
+        if group in self._groups:
+            self._groups.move_to_end(group)
+        rows = sum(part.rows for part in parts)
+        self._running_rows += rows
+        return _Batch(parts, rows, busy=bool(self._groups))
+
+    def _take_full(self) -> _Batch | None:
+        """Take the next batch if it would gain nothing by waiting for the event loop."""
+        with self._lock:
+            parts = self._next_parts()
+            rows = sum(part.rows for part in parts)
+            full = rows == self._limits.max_rows or (
+                rows > 0 and len(parts) < len(self._groups[parts[0].group])
+            )
+            if full and not _late(parts):
+                return self._take(parts)
+        return None
+
+    def _work(self, batch: _Batch | None) -> None:
+        """Run a batch, in the worker thread, and those that wait by then and are full.
+
+        The event loop, which may be late, is not waited for between them.
+        """
+        while batch is not None:
+            began = time.perf_counter()
+            outcomes = self._run_isolated(batch.parts)
+            ended = time.perf_counter()
+            following = self._take_full()
+            turn, self._turn = self._turn, ended
+            settle = functools.partial(
+                self._settle, batch, outcomes, began, ended - began, ended - turn
+            )
+            with contextlib.suppress(RuntimeError):  # the loop was closed while the model ran
+                self._loop.call_soon_threadsafe(settle)
+            batch = following
+
+    def _seconds_left(self) -> float:
+        """Expect how long the batch that runs will take, zero if none does."""
+        if not self._running_rows:
+            return 0.0
+        return max(0.0, self._turn + self._pace.batch - time.perf_counter())
 
     def _settle(
-        self, parts: Sequence[_Part], future: "asyncio.Future[tuple[list[Outcome], float]]"
+        self, batch: _Batch, outcomes: list[Outcome], began: float, seconds: float, cycle: float
     ) -> None:
-        outcomes, seconds = future.result()
+        telemetry.BATCH_ROWS.observe(batch.rows)
         telemetry.INFERENCE_DURATION.observe(seconds)
-        seconds_per_row = seconds / self._running_rows
-        self._seconds_per_row += (seconds_per_row - self._seconds_per_row) / 8
-        self._running_rows = 0
-        for part, outcome in zip(parts, outcomes, strict=True):
+        self._pace.learn(batch.rows, cycle, busy=batch.busy)
+        with self._lock:
+            self._running_rows -= batch.rows
+        for part, outcome in zip(batch.parts, outcomes, strict=True):
+            telemetry.QUEUE_WAIT.observe(began - part.request.arrival)
             if isinstance(outcome, Exception):
                 failure = InferenceFailed()
                 failure.__cause__ = outcome
@@ -255,20 +354,16 @@ class Batcher:
     def _fail(self, request: _Request, error: ServiceError) -> None:
         if not request.future.done():
             request.future.set_exception(error)
-            self._withdraw(request)
+        self._withdraw(request)
 
     def _withdraw(self, request: _Request) -> None:
         """Take what still waits of a request out of the queue."""
         if request.expiry is not None:
             request.expiry.cancel()
-        for part in request.parts:
-            if part in self._groups.get(part.group, ()):
-                self._dequeue(part)
-
-    def _run_timed(self, parts: Sequence[_Part]) -> tuple[list[Outcome], float]:
-        start = time.perf_counter()
-        outcomes = self._run_isolated(parts)
-        return outcomes, time.perf_counter() - start
+        with self._lock:
+            for part in request.parts:
+                if part in self._groups.get(part.group, ()):
+                    self._dequeue(part)
 
     def _run_isolated(self, parts: Sequence[_Part]) -> list[Outcome]:
         """Run a batch; where the model raises, halve it until only the culprit fails."""
@@ -291,6 +386,12 @@ class Batcher:
         if len(parts) == 1:
             return [outputs]
         return list(_split(outputs, [part.rows for part in parts]))
+
+
+def _late(parts: Sequence[_Part]) -> list[_Part]:
+    """Find what expired without the event loop noticing, which is late itself."""
+    now = time.perf_counter()
+    return [part for part in parts if part.request.deadline <= now]
 
 
 def _signature(tensors: Tensors) -> Hashable:

@@ -68,7 +68,8 @@ class Settings(BaseSettings):
         default="json", description="One JSON object a line, or text for a person"
     )
     access_log: Literal["all", "problems", "off"] = Field(
-        default="problems", description="Requests to log: all, those that failed or were slow, none"
+        default="problems",
+        description="Requests to log: all, those that failed (not with 503) or were slow, none",
     )
     slow_request: Seconds = Field(
         default=1, description="Seconds from which a request counts as slow"
@@ -93,12 +94,14 @@ class Settings(BaseSettings):
     deadline: Seconds = Field(
         default=30, gt=0, description="Seconds from the arrival of a request to its answer or a 504"
     )
-    batch_max_rows: PositiveInt = Field(
-        default=64, description="Rows that may run together at most"
+    batch_max_rows: int = Field(
+        default=0,
+        ge=0,
+        description="Rows that may run together at most; 0: what warm-up finds to pay, 64 at most",
     )
     batch_latency_budget: Seconds = Field(
         default=0.1,
-        description="Seconds that one batch may take; warm-up lowers the largest batch to it",
+        description="Seconds that a batch may take, if its size is left to warm-up",
     )
     batch_delay: Seconds = Field(
         default=0, le=1, description="Seconds to wait for company before a batch that is not full"

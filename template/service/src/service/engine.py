@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import statistics
 import time
 from collections.abc import Callable
@@ -20,6 +21,8 @@ from service.worker import WorkerThread
 
 log = logging.getLogger("service.engine")
 
+_MOST_ROWS: Final = 64
+"""Rows of a batch at most, if its size is left to warm-up."""
 _WORTHWHILE: Final = 1.1
 """A larger batch must serve this many times the rows a second of the one before it."""
 
@@ -109,15 +112,27 @@ class Engine:
         if check is not None:
             check(self.inputs)
         self._can_batch = batchable([*self.inputs, *self.outputs])
-        largest = settings.batch_max_rows if self._can_batch else 1
+        largest = (settings.batch_max_rows or _MOST_ROWS) if self._can_batch else 1
+        batch_seconds = 0.0
         if settings.warm_up:
-            timings = await self._worker.call(warm_up, run, self.inputs, self.outputs, largest)
-            largest = largest_worthwhile(timings, settings.batch_latency_budget)
+            budget = math.inf if settings.batch_max_rows else settings.batch_latency_budget
+            timings = await self._worker.call(
+                warm_up, run, self.inputs, self.outputs, largest, budget
+            )
+            if not settings.batch_max_rows:
+                largest = largest_worthwhile(timings, budget)
+            batch_seconds = timings[largest]
         self.max_rows = largest
         limits = Limits(
             largest, settings.batch_delay, settings.queue_max_rows, settings.queue_max_bytes
         )
-        self._batcher = Batcher(run, self._worker, limits, batchable=self._can_batch)
+        self._batcher = Batcher(
+            run,
+            self._worker,
+            limits,
+            batchable=self._can_batch,
+            batch_seconds=batch_seconds,
+        )
         manifest = self.manifest
         telemetry.record_model(manifest.name, manifest.version, manifest.runtime, largest)
         process.report_ready()
@@ -174,9 +189,12 @@ def warm_up(
     inputs: tuple[TensorSpec, ...],
     outputs: tuple[TensorSpec, ...],
     largest: int,
+    budget: float,
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[int, float]:
     """Run every batch size, powers of two up to the largest, and time it.
+
+    ``budget``: seconds; what is larger than the first batch to take longer is left out.
 
     Returns:
         Seconds of a batch by its rows.
@@ -189,7 +207,12 @@ def warm_up(
         batch = {spec.name: spec.zeros(rows) for spec in inputs}
         try:
             _check_outputs(outputs, run(batch))
-            timings[rows] = statistics.median(_seconds(run, batch, clock) for _ in range(3))
+            timings[rows] = _seconds(run, batch, clock)
+            if timings[rows] > budget:
+                break
+            timings[rows] = statistics.median(
+                (timings[rows], *(_seconds(run, batch, clock) for _ in range(2)))
+            )
         except ArtifactError:
             raise
         except Exception as error:

@@ -151,7 +151,7 @@ class QueueFull(Unavailable):
     reason = "queue_full"
 
     def __init__(self, retry_after: int) -> None:
-        super().__init__("The queue is full.", retry_after)
+        super().__init__("The queue is full, or too long for the deadline.", retry_after)
 
 
 class DeadlineExceeded(ServiceError):

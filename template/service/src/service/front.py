@@ -224,7 +224,9 @@ class Front:
     def _log_access(self, method: str, path: str, exchange: Exchange, seconds: float) -> None:
         wanted = self._settings.access_log
         path = path if path.isprintable() else repr(path)
-        is_problem = exchange.status >= 500 or seconds >= self._settings.slow_request
+        # What is refused is counted; a line for each would cost the rest their processor.
+        failed = exchange.status >= 500 and exchange.status != 503
+        is_problem = failed or seconds >= self._settings.slow_request
         if wanted == "off" or (wanted == "problems" and not is_problem):
             return
         log.log(

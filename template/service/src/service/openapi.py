@@ -79,7 +79,7 @@ _FAILURES: Final = {
     415: "The content type or the content encoding is not supported",
     422: "Values do not follow the schema; every wrong field is listed",
     500: "The model could not process the request",
-    503: "The model is not ready, or the queue is full",
+    503: "The model is not ready, or the queue is full or too long for the deadline",
     504: "The deadline passed before the model was done",
 }
 _MODELS: Final[dict[type[BaseModel], JsonSchemaMode]] = {

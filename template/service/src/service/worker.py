@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import queue
 import threading
 from collections.abc import Callable
@@ -36,6 +37,10 @@ class WorkerThread:
 
         self._calls.put(run)
         return future
+
+    def begin(self, function: Callable[..., None], *args: Any) -> None:
+        """Run a function in the thread that tells its outcome itself, and does not raise."""
+        self._calls.put(functools.partial(function, *args))
 
     def stop(self) -> None:
         """Let the thread end when it has done what it was given."""
