@@ -7,7 +7,8 @@ Models of 2 s, 5 ms and 50 µs a row are served in turn. First a few clients tha
 answers find out the most that the service can do. Then requests come at a fixed rate, ten times as
 many, whether those before are answered or not (an open loop). The server has processor 0, the
 clients have processor 1. Every answer is checked. The exit code is 1 where an answer was wrong,
-failed or late, or a refusal did not say when to come back.
+failed or late, or a refusal did not say when to come back. Resident memory is shown at the start
+and after each quarter of the time.
 """
 
 import argparse
@@ -34,7 +35,7 @@ from rich.table import Table
 from inferplate.live import Golden
 from inferplate.matrix import Variant
 from inferplate.running import Service
-from inferplate.wire import HOST, binary_request
+from inferplate.wire import HOST, binary_request, samples
 from inferplate.workbench import Workbench
 
 SERVER_CPU, CLIENT_CPU = 0, 1
@@ -78,6 +79,8 @@ class Tally:
     """Of the server, until the last request was sent."""
     wrong: int = 0
     without_retry_after: int = 0
+    overdue: int = 0
+    """Predictions that the model began after their deadline, by the service's own metrics."""
     in_time: int = 0
     """Predictions that came before the last request was sent."""
 
@@ -87,6 +90,7 @@ class Tally:
         found = {
             "wrong answers": self.wrong,
             "late answers": late,
+            "begun after the deadline": self.overdue,
             "failures": failed,
             "refusals without Retry-After": self.without_retry_after,
         }
@@ -194,9 +198,10 @@ class Result:
             "live_p99_seconds": percentile(tally.probes, 0.99),
             "live_max_seconds": max(tally.probes, default=0),
             "processor": tally.processor_seconds / self.seconds,
-            "memory_first_bytes": tally.memory[0],
-            "memory_peak_bytes": max(tally.memory),
-            "memory_last_bytes": tally.memory[-1],
+            "memory_bytes": quarters(tally.memory),
+            "wrong": tally.wrong,
+            "without_retry_after": tally.without_retry_after,
+            "overdue": tally.overdue,
             "problems": tally.problems(self.case.deadline),
         }
 
@@ -236,6 +241,7 @@ def _measure(project: Path, case: Case, options: argparse.Namespace) -> Result:
         service.wait_ready()
         with _on_processor(CLIENT_CPU):
             result = uvloop.run(_load(service, case, options))
+        result.tally.overdue = overdue(service.port, case.deadline)
         service.terminate()
         service.wait_exit()
     return result
@@ -260,6 +266,12 @@ def _on_processor(number: int) -> Iterator[None]:
     os.sched_setaffinity(0, before)
 
 
+def overdue(port: int, deadline: float) -> int:
+    """Count the predictions that waited in the queue for longer than their deadline."""
+    waits = dict(samples(port, "inference_queue_wait_seconds_bucket"))
+    return int(waits['{le="+Inf"}'] - waits[f'{{le="{deadline:.1f}"}}'])
+
+
 def resident(pid: int) -> int:
     """Read the bytes of memory that a process holds."""
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
@@ -272,6 +284,11 @@ def processor_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+def quarters(values: Sequence[int]) -> list[int]:
+    """Pick the first value, those after each quarter, and so the last."""
+    return [values[quarter * (len(values) - 1) // 4] for quarter in range(5)]
+
+
 def percentile(values: Sequence[float], share: float) -> float:
     return statistics.quantiles(values, n=1000)[int(share * 1000) - 1] if len(values) > 1 else 0
 
@@ -280,12 +297,20 @@ def _print(results: Sequence[Result]) -> None:
     table = Table(title="requests a second, and seconds")
     for column in ("model", "rows", "most", "offered", "answered", "refused", "else"):
         table.add_column(column, justify="right")
-    for column in ("deadline", "p50", "p99", "max", "live p99", "live max", "CPU", "MiB"):
+    for column in (
+        "deadline",
+        "p50",
+        "p99",
+        "max",
+        "live p99",
+        "live max",
+        "CPU",
+        "MiB by quarter",
+    ):
         table.add_column(column, justify="right")
     for result in results:
         case, tally, record = result.case, result.tally, result.record()
         other = {key: tally.statuses[key] for key in tally.statuses.keys() - {"200", "503"}}
-        memory = [tally.memory[0], max(tally.memory), tally.memory[-1]]
         table.add_row(
             case.name,
             str(case.rows),
@@ -301,7 +326,7 @@ def _print(results: Sequence[Result]) -> None:
             f"{record['live_p99_seconds']:.3f}",
             f"{record['live_max_seconds']:.3f}",
             f"{record['processor']:.0%}",
-            " ".join(f"{size / MEBIBYTE:.0f}" for size in memory),
+            " ".join(f"{size / MEBIBYTE:.0f}" for size in quarters(tally.memory)),
         )
     console = Console(width=None if sys.stdout.isatty() else 160)
     console.print(table)
