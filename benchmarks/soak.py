@@ -48,6 +48,8 @@ from inferplate.workbench import Workbench
 WARM_UP_SECONDS: Final = 15.0
 SETTLE_SECONDS: Final = 30.0
 """The longest wait, once the traffic has stopped, for the service to be back where it was."""
+STILL_SECONDS: Final = 6
+"""Without a change; more than servers keep the connection of a client that left."""
 DEADLINE: Final = 5.0
 BODY_LIMIT: Final = 2**20
 SLOW_PAUSE: Final = 0.3
@@ -216,22 +218,20 @@ def leaks(before: Level, after: Level, margin: float) -> Iterator[str]:
 
 
 async def settled(service: Service, target: Level | None = None) -> Level:
-    """Read the level of a service that nobody asks, once it is idle and no higher than `target`.
+    """Read the level of a service that nobody asks, once it holds still and exceeds no `target`.
 
     The last reading is returned when that does not happen in `SETTLE_SECONDS`.
     """
     deadline = time.monotonic() + SETTLE_SECONDS
-    previous = None
+    previous, still = None, 0
     while True:
         await asyncio.sleep(1)
         level = await asyncio.to_thread(Level.of, service)
-        if target is None:
-            counts = level.files, level.threads, level.queued, level.in_flight
-            done = counts == previous
-            previous = counts
-        else:
-            done = not list(leaks(target, level, math.inf))
-        if done or time.monotonic() > deadline:
+        counts = level.files, level.threads, level.queued, level.in_flight
+        still = still + 1 if counts == previous else 0
+        previous = counts
+        exceeds = target is not None and any(leaks(target, level, math.inf))
+        if (still >= STILL_SECONDS and not exceeds) or time.monotonic() > deadline:
             return level
 
 
