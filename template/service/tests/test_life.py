@@ -10,6 +10,7 @@ from typing import Any
 
 import anyio
 import anyio.lowlevel
+import httpx
 import numpy as np
 import pytest
 from conftest import Doubler, Service, running, until, write_model
@@ -74,6 +75,30 @@ async def test_drain_flag_of_the_main_process_reaches_the_probe(folder: Path) ->
                 "/v2/models/doubler/infer", json={"inputs": [TENSOR]}
             )
             assert answer.status_code == 200
+
+
+async def test_drain_closes_the_connection_of_a_request_in_flight(folder: Path) -> None:
+    model = Doubler()
+    answers: list[httpx.Response] = []
+    with process.prepare(workers=1):
+        async with starting(folder, model) as service, anyio.create_task_group() as tasks:
+            await until(lambda: service.engine.ready)
+            ask = service.client
+            assert "connection" not in (await ask.get("/v2/health/live")).headers
+            model.gate.clear()
+
+            async def infer() -> None:
+                body = {"inputs": [TENSOR]}
+                answers.append(await ask.post("/v2/models/doubler/infer", json=body))
+
+            tasks.start_soon(infer)
+            await until(lambda: service.engine.pending_rows > 0)
+            process.start_draining()
+            with anyio.fail_after(10):
+                while "connection" not in (await ask.get("/v2/health/live")).headers:  # noqa: ASYNC110
+                    await anyio.sleep(0.01)
+            model.gate.set()
+    assert [answer.headers.get("connection") for answer in answers] == ["close"]
 
 
 async def test_service_is_ready_when_every_worker_is(folder: Path) -> None:

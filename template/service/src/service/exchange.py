@@ -1,6 +1,7 @@
 """One request and its answer, between the server and whoever answers."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Final
 
 from service import protocol, telemetry
@@ -12,17 +13,20 @@ _WATCH_AFTER: Final = 0.05
 
 
 class Exchange:
-    """One request and its answer: the server's channels with what the service adds to them."""
+    """One request and its answer: the server's channels with what the service adds to them.
+
+    ``closing``: tells, when the answer begins, whether it is the last one of its connection.
+    """
 
     def __init__(
-        self, request: telemetry.Request, receive: Receive, send: Send, *, closing: bool
+        self, request: telemetry.Request, receive: Receive, send: Send, closing: Callable[[], bool]
     ) -> None:
         self.request: Final = request
         self._headers: Final = [
             (b"server", b"inference"),
             (b"x-request-id", request.request_id.encode("ascii")),
-            *([(b"connection", b"close")] if closing else []),
         ]
+        self._closing: Final = closing
         self.route = "unmatched"
         self.status = 0
         self._receive: Final = receive
@@ -57,6 +61,8 @@ class Exchange:
         """Send a message of the answer, with the headers that every answer has."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
+            if self._closing():
+                self._headers.append((b"connection", b"close"))
             message = {**message, "headers": [*message.get("headers", ()), *self._headers]}
         await self._send(message)
 

@@ -113,8 +113,12 @@ class Front:
             headers.get(b"traceparent", b""),
             asyncio.get_running_loop().time() + self._settings.deadline,
         )
-        closing = self._draining and scope["http_version"].startswith("1")
-        exchange = Exchange(request, receive, send, closing=closing)
+        exchange = Exchange(
+            request,
+            receive,
+            send,
+            closing=lambda: self._draining and scope["http_version"].startswith("1"),
+        )
         telemetry.HTTP_IN_FLIGHT.inc()
         try:
             await self._answer(exchange, scope, headers)
