@@ -70,5 +70,5 @@ def numbers_in(value: Any) -> Iterator[float]:
     if isinstance(value, list):
         for item in value:
             yield from numbers_in(item)
-    elif isinstance(value, int | float):
+    elif isinstance(value, int | float) and not isinstance(value, bool):
         yield float(value)

@@ -32,7 +32,8 @@ _SCRIPT: Final = Path(__file__).with_name("load.lua")
 _TURN_SECONDS: Final = 0.5
 """Between two requests of one connection of an open loop. An answer may take this long before the
 next request of its connection is late."""
-_PERIODS_MS: Final = range(1, 5)
+_LONGEST_PERIOD_MS: Final = 10
+_RATE_TOLERANCE: Final = 0.05
 _PROBE_SECONDS: Final = 0.1
 _PATIENCE: Final = 60
 _OPEN_FILES: Final = 65_536
@@ -155,9 +156,11 @@ def pacing(rate: float) -> tuple[int, int, int]:
     Returns:
         How many to open at once, the milliseconds between, and how many in all.
     """
-    longest = max(_PERIODS_MS[-1], round(1000 / rate))
+    longest = max(_LONGEST_PERIOD_MS, round(1000 / rate))
     pairs = [(max(1, round(rate * ms / 1000)), ms) for ms in range(1, longest + 1)]
-    group, period = min(pairs, key=lambda pair: abs(pair[0] * 1000 / pair[1] - rate))
+    errors = {pair: abs(pair[0] * 1000 / pair[1] / rate - 1) for pair in pairs}
+    near = [pair for pair in pairs if errors[pair] <= _RATE_TOLERANCE]
+    group, period = near[0] if near else min(pairs, key=lambda pair: errors[pair])
     turns = max(1, round(_TURN_SECONDS * 1000 / period))
     return group, period, group * turns
 

@@ -40,6 +40,7 @@ def draw(results: Results, folder: Path) -> list[str]:
 
 def _bars(question: Question, found: dict[str, list[Sample]], results: Results) -> Any:
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     names = sorted(found, key=lambda name: -median(found[name], "cpu_us"))
     figure = Figure(figsize=(8, 1 + 0.3 * len(names)), layout="constrained")
@@ -54,6 +55,8 @@ def _bars(question: Question, found: dict[str, list[Sample]], results: Results) 
         bars = axes.barh(names, values, color=colours)
         axes.bar_label(bars, labels=[f" {value:,.0f}" for value in values])
         axes.margins(x=0.2)
+        axes.xaxis.set_major_locator(MaxNLocator(4))
+        axes.xaxis.set_major_formatter("{x:,.0f}")
         axes.set_xlabel(label)
     return figure
 
