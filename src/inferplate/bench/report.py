@@ -65,7 +65,7 @@ def question_grid(results: Results, question: Question) -> Grid:
             row.append(f"{times:.2f}")
         rows.append(tuple(row))
     if baseline:
-        columns.append(f"{NAIVE}'s CPU / this")
+        columns.append("naive's CPU")
     alone = results.alone.get((question.model, question.rows))
     if alone and not isinstance(question.load, Open) and question.workers == 1:
         rate = sorted(alone)[len(alone) // 2]
