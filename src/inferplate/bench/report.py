@@ -23,8 +23,8 @@ class Grid:
 
     def as_rich(self) -> Table:
         table = Table(title=self.title, title_justify="left")
-        for number, column in enumerate(self.columns):
-            table.add_column(column, justify="right" if number else "left", no_wrap=not number)
+        for position, column in enumerate(self.columns):
+            table.add_column(column, justify="right" if position else "left")
         for row in self.rows:
             table.add_row(*row)
         return table
@@ -65,7 +65,7 @@ def question_grid(results: Results, question: Question) -> Grid:
             row.append(f"{times:.2f}")
         rows.append(tuple(row))
     if baseline:
-        columns.append("naive's CPU")
+        columns.append("times naive")
     alone = results.alone.get((question.model, question.rows))
     if alone and not isinstance(question.load, Open) and question.workers == 1:
         rate = sorted(alone)[len(alone) // 2]
@@ -94,7 +94,8 @@ def about(results: Results) -> str:
         f"{machine['memory_gib']} GiB, {machine['system']}, Python {machine['python']}; {tools}. "
         f"{results.rounds} interleaved rounds of {results.seconds} s; medians. "
         "CPU: processor time of the server's process tree per request. "
-        "probe: the slowest readiness probe of all rounds."
+        "probe: the slowest readiness probe of all rounds. "
+        f"times naive: the CPU time of {NAIVE} over this one's, in the same round."
     )
 
 

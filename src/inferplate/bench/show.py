@@ -20,6 +20,7 @@ from inferplate.workbench import Workbench
 
 _REPORT: Final = "README.md"
 _REFERENCE_SUITE: Final = "reference"
+_WIDTH_OF_FILES: Final = 120
 
 
 def run_and_show(
@@ -32,6 +33,8 @@ def run_and_show(
     ``own``: the models that are the user's, by name.
     """
     console = Console()
+    if not console.is_terminal:
+        console.width = max(console.width, _WIDTH_OF_FILES)
     progress = Progress(
         TextColumn("{task.description}"),
         BarColumn(bar_width=20),
