@@ -278,6 +278,28 @@ def test_targets_tell_what_was_reached_and_what_was_missed() -> None:
     assert isinstance(grid, Grid)
 
 
+@pytest.mark.parametrize(
+    ("shape", "options", "message"),
+    [
+        ([4, 2], {}, "own takes 4 rows: choose --rows 4"),
+        ([None, 2], {"wire": ["typed"]}, "no model.py describes instances of own"),
+        ([None, 2, 2], {"peer": ["naive"]}, "peers take flat lists of floats: own takes"),
+        ([None, 2], {"framework": ["fastpi"]}, "unknown framework"),
+    ],
+)
+def test_what_does_not_fit_a_model_is_refused_before_anything_is_started(
+    shape: list[int | None],
+    options: dict[str, list[str]],
+    message: str,
+    own_model: Callable[..., Path],
+    tmp_path: Path,
+) -> None:
+    path = own_model("own", shape, TensorProto.FLOAT)
+    with pytest.raises(InferplateError, match=message):
+        command.bench(model=[str(path)], output=tmp_path / "results", **options)  # type: ignore[arg-type]
+    assert not (tmp_path / "results").exists()
+
+
 @pytest.fixture
 def own_model(tmp_path: Path) -> Callable[..., Path]:
     """Write a model that answers what it is asked, of a shape and an ONNX datatype."""

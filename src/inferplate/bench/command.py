@@ -14,7 +14,7 @@ from inferplate.source import template_root
 if TYPE_CHECKING:
     from inferplate.bench.load import Open
     from inferplate.bench.models import Model
-    from inferplate.bench.plan import Share
+    from inferplate.bench.plan import Share, Stage
     from inferplate.bench.run import Plan
 
 _LIBRARIES: Final = ("matplotlib", "numpy", "onnx", "onnxruntime", "platformdirs", "psutil")
@@ -38,8 +38,9 @@ def bench(
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            help="Measure this as well: naive, bare, bare-inline, bentoml, kserve, litserve, "
-            "mlserver or ray; as it comes and with its own batching; repeatable.",
+            help="Measure this as well, with one worker, on JSON: naive, bare, bare-inline, "
+            "bentoml, kserve, litserve, mlserver or ray; as it comes, and with its own batching; "
+            "repeatable.",
         ),
     ] = None,
     model: Annotated[
@@ -55,8 +56,7 @@ def bench(
         list[str] | None,
         typer.Option(
             metavar="WIRE",
-            help="json or binary: tensors; typed: /predict. Peers have JSON. [default: json]; "
-            "repeatable.",
+            help="json or binary: tensors; typed: /predict. [default: json]; repeatable.",
         ),
     ] = None,
     rows: Annotated[
@@ -236,8 +236,16 @@ def _check(plan: "Plan", own: "dict[str, Model]") -> None:
                     f"{variant.runtime} cannot serve the ONNX model {stage.model}: "
                     "choose --model example"
                 )
-        fixed = own[stage.model].fixed_rows if stage.model in own else None
-        if fixed and any(scenario.rows != fixed for scenario in stage.scenarios):
-            raise InferplateError(f"{stage.model} takes {fixed} rows: add --rows {fixed}")
         if stage.model in own:
-            own[stage.model].answers(fixed or 1)
+            _check_model(own[stage.model], stage, with_peers=bool(plan.peers))
+
+
+def _check_model(model: "Model", stage: "Stage", *, with_peers: bool) -> None:
+    fixed = model.fixed_rows
+    if fixed and any(scenario.rows != fixed for scenario in stage.scenarios):
+        raise InferplateError(f"{model.name} takes {fixed} rows: choose --rows {fixed}")
+    if not model.is_typed and any(scenario.wire == "typed" for scenario in stage.scenarios):
+        raise InferplateError(f"no model.py describes instances of {model.name}: leave out typed")
+    if with_peers and not model.is_vector:
+        raise InferplateError(f"peers take flat lists of floats: {model.name} takes something else")
+    model.answers(fixed or 1)

@@ -13,7 +13,7 @@ from inferplate.bench.contestants import Contestant, Exchange, matches, numbers_
 from inferplate.bench.environments import environment, packages
 from inferplate.bench.load import Request
 from inferplate.bench.models import Model
-from inferplate.errors import CheckFailed, InferplateError, unknown
+from inferplate.errors import InferplateError, unknown
 from inferplate.source import benchmarks_root
 from inferplate.wire import Response
 from inferplate.workbench import project_environment
@@ -76,11 +76,11 @@ def read_peers(name: str, root: Path | None = None) -> list[Peer]:
 def prepare_peer(peer: Peer, model: Model, folder: Path, python: str | None) -> Contestant:
     """Copy a peer's folder, and install what it needs, unless an interpreter is given.
 
+    ``model``: one whose instances are flat lists of floats.
+
     Raises:
-        CheckFailed: it cannot be installed, or cannot be asked for this model.
+        CheckFailed: it cannot be installed.
     """
-    if not model.is_vector:
-        raise CheckFailed(f"{peer.title} is asked with flat lists of floats only")
     shutil.copytree(peer.folder, folder, ignore=shutil.ignore_patterns("__pycache__"))
     needed = peer.requirements
     interpreter = python or environment(

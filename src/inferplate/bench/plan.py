@@ -9,6 +9,8 @@ from inferplate.bench.load import Closed, Open
 
 BASELINES: Final = ("naive", "bare", "bare-inline")
 """The peers that are small enough to be asked everything."""
+TARGET_SHARE: Final = 0.6
+"""The load at which the target for tail latency holds."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,7 @@ def reference() -> list[Stage]:
     """Make the suite in which the targets of ``docs/benchmarks.md`` are measured."""
     one, some, many = Closed(1), Closed(16), Closed(64)
 
+    shares = [Scenario("json", 1, Share(part), True) for part in (0.3, TARGET_SHARE, 0.8)]
     everyone = Scenario("json", 1, some)
     latency = Scenario("json", 1, one, baselines_only=True)
     crowd = Scenario("json", 1, many, baselines_only=True)
@@ -66,7 +69,7 @@ def reference() -> list[Stage]:
     return [
         Stage("tabular", 1, (latency, everyone, crowd, binary[0], Scenario("typed", 1, some))),
         Stage("mlp", 1, (latency, everyone, crowd, *binary)),
-        Stage("embed", 1, (latency, everyone, Scenario("json", 1, Share(0.6), True))),
+        Stage("embed", 1, (latency, everyone, *shares)),
         Stage("mlp", 2, (binary[0], binary[2])),
         Stage("embed", 2, (everyone,)),
     ]

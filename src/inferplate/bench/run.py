@@ -55,13 +55,13 @@ class Plan:
 
     def _stage_seconds(self, stage: Stage) -> float:
         peers = self.peers_of(stage)
-        starts = _START_SECONDS[False] * len(self.variants) + _START_SECONDS[True] * len(peers)
-        each = self.rounds * self.seconds + _WARM_UP_SECONDS
+        services = (_START_SECONDS[False] + _WARM_UP_SECONDS) * len(self.variants)
+        others = (_START_SECONDS[True] + _WARM_UP_SECONDS) * len(peers)
         asked = sum(
             len(self.variants) + sum(takes_part(peer, scenario) for peer in peers)
             for scenario in stage.scenarios
         )
-        return starts + asked * each
+        return services + others + asked * self.rounds * self.seconds
 
 
 @dataclass(frozen=True)
@@ -128,12 +128,12 @@ class _Stage:
             running = [one for one in self._started(model, stack) if one]
             self._run_alone(model)
             asked = list(self._asked(running))
-            for number in range(self.plan.rounds + 1):
-                for entry in list(asked):
-                    if not self._ask(entry, warm_up=number == 0):
-                        asked.remove(entry)
-                if number:
-                    self._run_alone(model)
+            for one in running:
+                for entry in [entry for entry in asked if entry.one is one][:1]:
+                    self._ask(entry, warm_up=True)
+            for _ in range(self.plan.rounds):
+                asked = [entry for entry in asked if self._ask(entry)]
+                self._run_alone(model)
             for one in running:
                 self._note_memory(one)
 
@@ -192,12 +192,8 @@ class _Stage:
             question = self._question(scenario)
             for one in running:
                 if one.peer is None or takes_part(one.peer, scenario):
-                    make = one.contestant.wires.get(scenario.wire)
-                    if make is None:
-                        name = f"{one.contestant.name}, {question}"
-                        self.results.failures.append(f"{name}: does not fit this model")
-                        continue
-                    yield _Asked(one, question, make(scenario.rows))
+                    exchange = one.contestant.wires[scenario.wire](scenario.rows)
+                    yield _Asked(one, question, exchange)
 
     def _question(self, scenario: Scenario) -> Question:
         load = scenario.load
@@ -208,7 +204,7 @@ class _Stage:
             load = Open(offered(load.rate))
         return Question(self.stage.model, self.stage.workers, scenario.wire, scenario.rows, load)
 
-    def _ask(self, entry: "_Asked", *, warm_up: bool) -> bool:
+    def _ask(self, entry: "_Asked", *, warm_up: bool = False) -> bool:
         """Measure once, and tell whether to go on with it."""
         seconds = _WARM_UP_SECONDS if warm_up else self.plan.seconds
         name, server = entry.one.contestant.name, entry.one.server

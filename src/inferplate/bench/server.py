@@ -17,6 +17,7 @@ from inferplate.errors import CheckFailed
 from inferplate.running import free_port, wait_until
 from inferplate.wire import ask
 
+_SET_PARENT_DEATH_SIGNAL: Final = 1
 _SET_CHILD_SUBREAPER: Final = 36
 _STOP_SECONDS: Final = 15.0
 _POLL_SECONDS: Final = 0.01
@@ -125,6 +126,7 @@ class Server:
         os.sched_setaffinity(0, self._processors)
         # What detaches itself stays in the tree: its new parent is the server, not init.
         ctypes.CDLL(None).prctl(_SET_CHILD_SUBREAPER, 1)
+        ctypes.CDLL(None).prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGTERM)
 
     def _is_ready(self) -> bool:
         if not self._process.is_running() or self._process.status() == psutil.STATUS_ZOMBIE:

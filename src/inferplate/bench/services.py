@@ -14,7 +14,7 @@ from inferplate.bench.models import Model
 from inferplate.live import Golden
 from inferplate.matrix import Variant
 from inferplate.source import benchmarks_root
-from inferplate.wire import Response, alike, binary_request, decode_outputs
+from inferplate.wire import JSON_LENGTH, Response, alike, binary_request, decode_outputs
 from inferplate.workbench import Workbench, project_environment
 
 EXAMPLE: Final = "example"
@@ -116,10 +116,20 @@ def _model_wires(model: Model) -> dict[str, Callable[[int], Exchange]]:
         return Exchange(_json_request(path, {"inputs": inputs}), outputs_are_right(rows))
 
     def as_binary(rows: int) -> Exchange:
-        (tensor,) = model.inputs
-        values = model.batch(rows)[tensor.name].ravel().tolist()
-        shape = [rows, *tensor.shape]
-        body, headers = binary_request(tensor.name, tensor.datatype, shape, values)
+        batch = model.batch(rows)
+        inputs = [
+            {
+                "name": tensor.name,
+                "shape": [rows, *tensor.shape],
+                "datatype": tensor.datatype,
+                "parameters": {"binary_data_size": batch[tensor.name].nbytes},
+            }
+            for tensor in model.inputs
+        ]
+        document = {"inputs": inputs, "parameters": {"binary_data_output": True}}
+        header = json.dumps(document).encode()
+        body = header + b"".join(batch[tensor.name].tobytes() for tensor in model.inputs)
+        headers = {"Content-Type": "application/octet-stream", JSON_LENGTH: str(len(header))}
         return Exchange(Request(path, body, headers), outputs_are_right(rows))
 
     def as_typed(rows: int) -> Exchange:
@@ -131,12 +141,8 @@ def _model_wires(model: Model) -> dict[str, Callable[[int], Exchange]]:
             lambda answer: matches(list(numbers_in(answer.json()["predictions"])), expected),
         )
 
-    wires: dict[str, Callable[[int], Exchange]] = {"json": as_json}
-    if len(model.inputs) == 1:
-        wires["binary"] = as_binary
-    if model.is_typed:
-        wires["typed"] = as_typed
-    return wires
+    tensors = {"json": as_json, "binary": as_binary}
+    return tensors | {"typed": as_typed} if model.is_typed else tensors
 
 
 def _example_wires(golden: Golden) -> dict[str, Callable[[int], Exchange]]:

@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from inferplate.bench.load import Closed, Open, Sample
+from inferplate.bench.load import Closed, Open, Sample, offered
+from inferplate.bench.plan import TARGET_SHARE, Share
 from inferplate.bench.report import NAIVE, Grid, number
 from inferplate.bench.results import Results, median, ratio
 
@@ -130,8 +131,9 @@ def _samples(
 
 
 def _open(results: Results, contestant: str) -> Sequence[Sample]:
-    for question in results.find(model="embed"):
-        if isinstance(question.load, Open):
+    for capacity in results.alone.get(("embed", 1), [])[:1]:
+        load = Open(offered(Share(TARGET_SHARE).rate(capacity)))
+        for question in results.find(model="embed", wire="json", load=load):
             return results.samples[question].get(contestant, [])
     return []
 
