@@ -49,6 +49,13 @@ def setups(name: str) -> Iterator[dict[str, Any]]:
         yield peer | batching | {"environment": environment}
 
 
+def body_of(setup: Mapping[str, Any], instances: list[list[float]]) -> str:
+    """Fill a body: ``$shape`` is for protocols that want to be told [rows, features]."""
+    shape = [len(instances), len(instances[0])]
+    body: str = setup["body"].replace("$shape", json.dumps(shape))
+    return body.replace("$instances", json.dumps(instances))
+
+
 def is_installed(requirement: str) -> bool:
     try:
         version(Requirement(requirement).name)
@@ -76,7 +83,7 @@ def test_description(name: str) -> None:
         assert setup["path"].startswith("/")
         assert setup["ready"].startswith("/")
         assert setup["body"].count("$instances") == 1
-        json.loads(setup["body"].replace("$instances", "[[1.0]]"))
+        json.loads(body_of(setup, [[1.0]]))
         texts = [*setup["command"], *setup.get("environment", {}).values()]
         assert all(isinstance(text, str) for text in texts)
         placeholders = {found for text in texts for found in re.findall(r"{(\w+)}", text)}
@@ -189,7 +196,7 @@ def test_it_answers_what_the_model_says(name: str, model: Path, tmp_path: Path) 
                 ]
                 dtype = np.int64 if source.type == "tensor(int64)" else np.float32
                 _, expected = session.run(None, {source.name: np.array(instances, dtype)})
-                body = setup["body"].replace("$instances", json.dumps(instances)).encode()
+                body = body_of(setup, instances).encode()
                 headers = {"Content-Type": setup["content_type"]}
                 answer = ask(port, "POST", setup["path"], body, headers)
                 assert answer.status == 200, answer.body
