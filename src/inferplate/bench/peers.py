@@ -23,8 +23,8 @@ from inferplate.workbench import project_environment
 class Peer:
     """Another way to serve a model, as ``benchmarks/peers/<name>/peer.toml`` describes it.
 
-    ``body``: JSON with ``$instances`` for the list of instances. ``answer``: the dotted path of
-    the predictions in the answer.
+    ``body``: JSON with ``$instances`` for the list of instances, and ``$shape`` for [rows,
+    features] where the protocol wants it. ``answer``: the dotted path of the predictions.
     """
 
     name: str
@@ -89,8 +89,9 @@ def prepare_peer(peer: Peer, model: Model, folder: Path, python: str | None) -> 
     places = {"{model}": str(model.path), "{python}": interpreter}
 
     def exchange(rows: int) -> Exchange:
-        instances = json.dumps(model.batch(rows)[model.inputs[0].name].tolist())
-        body = peer.body.replace("$instances", instances).encode()
+        batch = model.batch(rows)[model.inputs[0].name]
+        shaped = peer.body.replace("$shape", json.dumps(list(batch.shape)))
+        body = shaped.replace("$instances", json.dumps(batch.tolist())).encode()
         expected = [array.ravel().tolist() for array in model.answers(rows).values()]
 
         def is_right(answer: Response) -> bool:

@@ -128,9 +128,9 @@ class _Stage:
             running = [one for one in self._started(model, stack) if one]
             self._run_alone(model)
             asked = list(self._asked(running))
-            for one in running:
-                for entry in [entry for entry in asked if entry.one is one][:1]:
-                    self._ask(entry, warm_up=True)
+            for first in {entry.one.contestant.name: entry for entry in reversed(asked)}.values():
+                if not self._ask(first, warm_up=True):
+                    asked.remove(first)
             for _ in range(self.plan.rounds):
                 asked = [entry for entry in asked if self._ask(entry)]
                 self._run_alone(model)

@@ -141,7 +141,7 @@ def _model_wires(model: Model) -> dict[str, Callable[[int], Exchange]]:
             lambda answer: matches(list(numbers_in(answer.json()["predictions"])), expected),
         )
 
-    tensors = {"json": as_json, "binary": as_binary}
+    tensors: dict[str, Callable[[int], Exchange]] = {"json": as_json, "binary": as_binary}
     return tensors | {"typed": as_typed} if model.is_typed else tensors
 
 
