@@ -32,7 +32,7 @@ _SCRIPT: Final = Path(__file__).with_name("load.lua")
 _TURN_SECONDS: Final = 0.5
 """Between two requests of one connection of an open loop. An answer may take this long before the
 next request of its connection is late."""
-_LONGEST_PERIOD_MS: Final = 10
+_LONGEST_PERIOD_MS: Final = 20
 _RATE_TOLERANCE: Final = 0.02
 _PROBE_SECONDS: Final = 0.1
 _PATIENCE: Final = 60
