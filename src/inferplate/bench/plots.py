@@ -78,6 +78,8 @@ def _curves(series: dict[str, list[tuple[Question, list[Sample]]]]) -> Any:
     axes.set_xlabel("requests per second offered")
     axes.set_ylabel("latency in ms")
     axes.set_yscale("log")
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter("{x:g}")
     figure.legend(loc="outside right upper", frameon=False)
     return figure
 
