@@ -23,7 +23,13 @@ def inferplate(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], ["verify", "--help"], ["variants"], ["variants", "--format", "github"]],
+    [
+        ["--help"],
+        ["verify", "--help"],
+        ["bench", "--help"],
+        ["variants"],
+        ["variants", "--format", "github"],
+    ],
     ids=" ".join,
 )
 def test_start_up_imports_no_more_than_it_needs(arguments: Sequence[str]) -> None:
@@ -44,7 +50,7 @@ def test_start_up_imports_no_more_than_it_needs(arguments: Sequence[str]) -> Non
     )
     imported = set(done.stderr.split())
     assert "inferplate.cli" in imported
-    assert not imported & {"copier", "jinja2", "numpy", "pytest"}
+    assert not imported & {"copier", "jinja2", "matplotlib", "numpy", "psutil", "pytest"}
 
 
 def test_without_a_command_it_helps() -> None:
@@ -90,6 +96,17 @@ def test_lists_the_variants_as_a_matrix_of_a_workflow() -> None:
         (["verify", "--report", "xml", "file"], 1, "unknown report 'xml': known are json, junit"),
         (["verify", "--jobs", "some"], 2, "--jobs"),
         (["verify", "--keep", "src"], 1, "src is not an empty folder"),
+        (["bench", "--peer", "nave"], 1, "unknown peer 'nave': did you mean 'naive'?"),
+        (["bench", "--model", "tabluar"], 1, "unknown model 'tabluar': did you mean 'tabular'?"),
+        (["bench", "--model", "no.onnx"], 1, "no.onnx"),
+        (["bench", "--wire", "jsn"], 1, "unknown wire 'jsn': did you mean 'json'?"),
+        (["bench", "--open-loop", "fast"], 1, "--open-loop 'fast' is neither a rate"),
+        (["bench", "--open-loop", "0%"], 1, "--open-loop '0%' is neither a rate"),
+        (["bench", "--rounds", "0"], 2, "--rounds"),
+        (["bench", "--suite", "all"], 1, "unknown suite 'all': known are reference"),
+        (["bench", "--suite", "reference", "--rows", "8"], 1, "--suite has its own --rows"),
+        (["bench", "--runtime", "xgboost"], 1, "xgboost cannot serve the ONNX model tabular"),
+        (["bench", "--model", "example", "--peer", "naive"], 1, "cannot serve --model example"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )

@@ -33,6 +33,16 @@ def test_the_wheel_carries_the_template(installed: Path) -> None:
     assert {name: carried.get(name) for name in expected} == expected
 
 
+def test_the_wheel_carries_what_is_measured(installed: Path) -> None:
+    carried = tree(installed / "inferplate/_benchmarks")
+    for folder in ("peers", "service"):
+        files = tree(template_root() / "benchmarks" / folder)
+        expected = {f"{folder}/{name}": files[name] for name in files if "__pycache__" not in name}
+        assert expected
+        assert {name: carried.get(name) for name in expected} == expected
+    assert (installed / "inferplate/bench/load.lua").is_file()
+
+
 def test_the_installed_tool_finds_it(installed: Path, tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "inferplate", "variants", "--framework", "ninja"],

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from inferplate.bench.command import bench
 from inferplate.errors import InferplateError, unknown
 from inferplate.matrix import (
     Variant,
@@ -125,6 +126,9 @@ def verify_variants(
     _print_results(results, total)
     if any(result.failure is not None for result in results):
         raise typer.Exit(1)
+
+
+app.command("bench")(bench)
 
 
 def main() -> None:

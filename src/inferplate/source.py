@@ -14,3 +14,10 @@ def template_root() -> Path:
     package = Path(__file__).resolve().parent
     bundled = package / "_template"
     return bundled if (bundled / QUESTIONS).is_file() else package.parents[1]
+
+
+def benchmarks_root() -> Path:
+    """Return the folder of what ``inferplate bench`` measures besides the emitted services."""
+    package = Path(__file__).resolve().parent
+    bundled = package / "_benchmarks"
+    return bundled if bundled.is_dir() else package.parents[1] / "benchmarks"

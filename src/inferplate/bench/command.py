@@ -1,0 +1,251 @@
+"""``inferplate bench``: its options, and what is shown while it runs."""
+
+import importlib.util
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from inferplate.errors import InferplateError, unknown
+from inferplate.matrix import Variant, axis_choices, read_questions, select, variants
+from inferplate.source import template_root
+
+if TYPE_CHECKING:
+    from inferplate.bench.load import Open
+    from inferplate.bench.models import Model
+    from inferplate.bench.plan import Share, Stage
+    from inferplate.bench.run import Plan
+
+_LIBRARIES: Final = ("matplotlib", "numpy", "onnx", "onnxruntime", "platformdirs", "psutil")
+_SUITES: Final = ("reference",)
+
+
+def bench(
+    framework: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Measure this web framework; all if none; repeatable."),
+    ] = None,
+    runtime: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Measure this runtime; onnxruntime if none; repeatable."),
+    ] = None,
+    server: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Measure this server; uvicorn if none; repeatable."),
+    ] = None,
+    peer: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Measure this as well, with one worker, on JSON: naive, bare, bare-inline, "
+            "bentoml, kserve, litserve, mlserver or ray; as it comes, and with its own batching; "
+            "repeatable.",
+        ),
+    ] = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="MODEL",
+            help="tabular (boosted trees, 10 µs a row), mlp (50 µs), embed (a transformer, 6 ms), "
+            "the path of an .onnx file of yours, or example: what each runtime's project trains. "
+            "[default: tabular]; repeatable.",
+        ),
+    ] = None,
+    wire: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="WIRE",
+            help="json or binary: tensors; typed: /predict. [default: json]; repeatable.",
+        ),
+    ] = None,
+    rows: Annotated[
+        list[int] | None,
+        typer.Option(metavar="N", min=1, help="Rows a request; repeatable. [default: 1]"),
+    ] = None,
+    connections: Annotated[
+        list[int] | None,
+        typer.Option(min=1, help="Closed loop with so many connections; repeatable. [default: 16]"),
+    ] = None,
+    open_loop: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="RATE",
+            help="Open loop with so many requests per second, or, as 60%, with that share of what "
+            "the model alone carries; repeatable.",
+        ),
+    ] = None,
+    workers: Annotated[
+        list[int] | None,
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="Worker processes, each with a processor; repeatable. [default: 1]",
+        ),
+    ] = None,
+    rounds: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Each asks everyone everything once.")
+    ] = 3,
+    seconds: Annotated[int, typer.Option(metavar="N", min=1, help="Of each measurement.")] = 2,
+    suite: Annotated[
+        str | None,
+        typer.Option(
+            metavar="|".join(_SUITES),
+            help="The measurements of docs/benchmarks.md, instead of --model to --workers; "
+            "compares the result with the targets.",
+        ),
+    ] = None,
+    python: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Run services and peers with this interpreter, which must have all they need, "
+            "instead of installing each in an environment of its own.",
+        ),
+    ] = None,
+    output: Annotated[
+        Path, typer.Option(metavar="DIR", help="Write results.json, README.md and plots here.")
+    ] = Path("benchmark-results"),
+) -> None:
+    """Measure emitted services side by side on this machine, and against other model servers.
+
+    Servers and load generators are pinned to processors of their own, rounds are interleaved,
+    answers are checked. What to compare is the CPU time per request; differences under 20 % mean
+    nothing. Needs wrk, h2load and the extra 'bench'. The exit code is 1 when something could not
+    be measured.
+    """
+    _require_extra()
+    from inferplate.bench.contestants import WIRES
+    from inferplate.bench.environments import require_uv
+    from inferplate.bench.load import Closed, require
+    from inferplate.bench.models import Model
+    from inferplate.bench.peers import read_peers
+    from inferplate.bench.plan import BASELINES, chosen, reference
+    from inferplate.bench.results import claim
+    from inferplate.bench.run import Plan
+    from inferplate.bench.show import run_and_show
+
+    if suite is not None and suite not in _SUITES:
+        raise unknown("suite", suite, _SUITES)
+    given = {"model": model, "wire": wire, "rows": rows, "connections": connections}
+    given |= {"open-loop": open_loop, "workers": workers}
+    if suite and (clash := next((name for name, value in given.items() if value), None)):
+        raise InferplateError(f"--suite has its own --{clash}: give one of the two")
+    for name in wire or ():
+        if name not in WIRES:
+            raise unknown("wire", name, WIRES)
+    own: dict[str, Model] = {}
+    if suite:
+        peer, stages = [*BASELINES, *(peer or [])], reference()
+    else:
+        names, own = _models(model or ["tabular"])
+        loads = [*(Closed(count) for count in connections or ()), *map(_rate, open_loop or ())]
+        loads = loads or [Closed(16)]
+        stages = chosen(names, wire or ["json"], rows or [1], loads, workers or [1])
+    plan = Plan(
+        variants=_variants(framework, runtime, server),
+        peers=[found for name in dict.fromkeys(peer or ()) for found in read_peers(name)],
+        stages=stages,
+        rounds=rounds,
+        seconds=seconds,
+        python=python,
+    )
+    _check(plan, own)
+    require(["wrk", "h2load"])
+    require_uv()
+    claim(output)
+    results = run_and_show(plan, own, output, suite=suite)
+    raise typer.Exit(1 if results.failures else 0)
+
+
+def _require_extra() -> None:
+    missing = [name for name in _LIBRARIES if not importlib.util.find_spec(name)]
+    if missing:
+        raise InferplateError(
+            f"{missing[0]} is not installed: bench needs pip install 'inferplate[bench]'"
+        )
+
+
+def _variants(
+    framework: list[str] | None, runtime: list[str] | None, server: list[str] | None
+) -> list[Variant]:
+    questions = read_questions(template_root())
+    wanted = {
+        "framework": framework or [],
+        "runtime": runtime or ["onnxruntime"],
+        "server": server or ["uvicorn"],
+    }
+    return select(variants(questions), wanted, axis_choices(questions))
+
+
+def _models(given: Sequence[str]) -> "tuple[list[str], dict[str, Model]]":
+    """Find the names of models, and load those that are files."""
+    from inferplate.bench.models import REFERENCE, Model, load
+    from inferplate.bench.services import EXAMPLE
+
+    names: list[str] = []
+    own: dict[str, Model] = {}
+    for name in dict.fromkeys(given):
+        if name in (*REFERENCE, EXAMPLE):
+            names.append(name)
+        elif name.endswith(".onnx"):
+            loaded = load(Path(name).resolve())
+            if loaded.name in (*REFERENCE, EXAMPLE, *own):
+                raise InferplateError(f"two models are called {loaded.name}: rename {name}")
+            own[loaded.name] = loaded
+            names.append(loaded.name)
+        else:
+            raise unknown("model", name, [*REFERENCE, EXAMPLE, "the path of an .onnx file"])
+    return names, own
+
+
+def _rate(text: str) -> "Open | Share":
+    from inferplate.bench.load import Open
+    from inferplate.bench.plan import Share
+
+    number = text.removesuffix("%")
+    try:
+        value = float(number)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise InferplateError(
+            f"--open-loop {text!r} is neither a rate, as 500, nor a share, as 60%"
+        )
+    return Open(value) if number == text else Share(value / 100)
+
+
+def _check(plan: "Plan", own: "dict[str, Model]") -> None:
+    """Refuse what cannot be measured before anything is started.
+
+    Raises:
+        InferplateError: something of the plan does not fit together.
+    """
+    from inferplate.bench.machine import pinning
+    from inferplate.bench.services import EXAMPLE, ONNX_RUNTIMES
+
+    for stage in plan.stages:
+        pinning(stage.workers)
+        if stage.model == EXAMPLE:
+            if plan.peers:
+                raise InferplateError("peers cannot serve --model example: choose another model")
+            continue
+        for variant in plan.variants:
+            if variant.runtime not in ONNX_RUNTIMES:
+                raise InferplateError(
+                    f"{variant.runtime} cannot serve the ONNX model {stage.model}: "
+                    "choose --model example"
+                )
+        if stage.model in own:
+            _check_model(own[stage.model], stage, with_peers=bool(plan.peers))
+
+
+def _check_model(model: "Model", stage: "Stage", *, with_peers: bool) -> None:
+    fixed = model.fixed_rows
+    if fixed and any(scenario.rows != fixed for scenario in stage.scenarios):
+        raise InferplateError(f"{model.name} takes {fixed} rows: choose --rows {fixed}")
+    if not model.is_typed and any(scenario.wire == "typed" for scenario in stage.scenarios):
+        raise InferplateError(f"no model.py describes instances of {model.name}: leave out typed")
+    if with_peers and not model.is_vector:
+        raise InferplateError(f"peers take flat lists of floats: {model.name} takes something else")
+    model.answers(fixed or 1)

@@ -1,0 +1,206 @@
+"""The peers of the benchmark: each is well described, and those installed here answer."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+
+from inferplate.running import free_port, wait_until
+from inferplate.source import template_root
+from inferplate.wire import ask
+from inferplate.workbench import project_environment
+
+PEERS = template_root() / "benchmarks" / "peers"
+NAMES = sorted(path.parent.name for path in PEERS.glob("*/peer.toml"))
+TEXTS = {"title", "ready", "path", "content_type", "body", "answer"}
+REQUIRED = TEXTS | {"requirements", "command"}
+OPTIONAL = {"python", "environment", "batching"}
+FEATURES, CLASSES = 4, 3
+READY_SECONDS = 60
+
+
+def read(name: str) -> dict[str, Any]:
+    return tomllib.loads((PEERS / name / "peer.toml").read_text(encoding="utf-8"))
+
+
+def setups(name: str) -> Iterator[dict[str, Any]]:
+    """Yield a peer as it comes, then with its own batching where it has any."""
+    peer = read(name)
+    batching = peer.pop("batching", None)
+    yield peer
+    if batching is not None:
+        environment = peer.get("environment", {}) | batching.get("environment", {})
+        yield peer | batching | {"environment": environment}
+
+
+def body_of(setup: Mapping[str, Any], instances: list[list[float]]) -> str:
+    """Fill a body: ``$shape`` is for protocols that want to be told [rows, features]."""
+    shape = [len(instances), len(instances[0])]
+    body: str = setup["body"].replace("$shape", json.dumps(shape))
+    return body.replace("$instances", json.dumps(instances))
+
+
+def is_installed(requirement: str) -> bool:
+    try:
+        version(Requirement(requirement).name)
+    except PackageNotFoundError:
+        return False
+    return True
+
+
+INSTALLED = [name for name in NAMES if all(map(is_installed, read(name)["requirements"]))]
+
+
+def test_those_that_need_nothing_special_are_started() -> None:
+    assert {"bare", "bare-inline", "naive"} <= set(INSTALLED)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_description(name: str) -> None:
+    peer = read(name)
+    assert REQUIRED <= set(peer) <= REQUIRED | OPTIONAL
+    assert set(peer.get("batching", {})) <= (REQUIRED | OPTIONAL) - {"batching"}
+    SpecifierSet(peer.get("python", ""))
+    for setup in setups(name):
+        assert all(isinstance(setup[key], str) for key in TEXTS)
+        assert all(setup[key] for key in TEXTS - {"answer"})
+        assert setup["path"].startswith("/")
+        assert setup["ready"].startswith("/")
+        assert setup["body"].count("$instances") == 1
+        json.loads(body_of(setup, [[1.0]]))
+        texts = [*setup["command"], *setup.get("environment", {}).values()]
+        assert all(isinstance(text, str) for text in texts)
+        placeholders = {found for text in texts for found in re.findall(r"{(\w+)}", text)}
+        assert {"model", "port"} <= placeholders <= {"model", "port", "python"}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_requirements_are_pinned(name: str) -> None:
+    requirements = [Requirement(text) for text in read(name)["requirements"]]
+    assert requirements == sorted(requirements, key=lambda requirement: requirement.name)
+    for requirement in requirements:
+        assert [part.operator for part in requirement.specifier] == ["=="]
+        assert "*" not in str(requirement.specifier)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_code_compiles(name: str) -> None:
+    source = (PEERS / name / "serve.py").read_text(encoding="utf-8")
+    compile(source, "serve.py", "exec")
+
+
+@pytest.mark.parametrize("command", [["check"], ["format", "--check"]], ids=" ".join)
+def test_lint(command: list[str]) -> None:
+    result = subprocess.run(
+        [sys.executable, "-m", "ruff", *command, "--no-cache", "benchmarks/peers"],
+        cwd=template_root(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stdout
+
+
+@pytest.fixture(scope="module", params=["FLOAT", "INT64"])
+def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make a classifier whose input has that type, and whose last output is its probabilities."""
+    datatype = TensorProto.DataType.Value(request.param)
+    rng = np.random.default_rng(0)
+    weights = rng.normal(size=(FEATURES, CLASSES)).astype(np.float32)
+    nodes = [
+        helper.make_node("Cast", ["features"], ["floats"], to=TensorProto.FLOAT),
+        helper.make_node("MatMul", ["floats", "weights"], ["logits"]),
+        helper.make_node("ArgMax", ["logits"], ["label"], axis=1, keepdims=0),
+        helper.make_node("Softmax", ["logits"], ["probabilities"], axis=1),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "classifier",
+        [helper.make_tensor_value_info("features", datatype, ["rows", FEATURES])],
+        [
+            helper.make_tensor_value_info("label", TensorProto.INT64, ["rows"]),
+            helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["rows", CLASSES]),
+        ],
+        [onnx.numpy_helper.from_array(weights, "weights")],
+    )
+    path = tmp_path_factory.mktemp("peers") / "model.onnx"
+    opsets = [helper.make_opsetid("", 17)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=9), path)
+    return path
+
+
+@contextmanager
+def running(name: str, setup: Mapping[str, Any], model: Path, log: Path) -> Iterator[int]:
+    """Start a peer on a port of its own; leaving the context leaves no process behind."""
+    port = free_port()
+    places = {"{model}": str(model), "{port}": str(port), "{python}": sys.executable}
+
+    def filled(text: str) -> str:
+        for place, value in places.items():
+            text = text.replace(place, value)
+        return text
+
+    settings = {key: filled(value) for key, value in setup.get("environment", {}).items()}
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [filled(part) for part in setup["command"]],
+            cwd=PEERS / name,
+            env=project_environment(settings),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+    def is_ready() -> bool:
+        try:
+            return ask(port, "GET", setup["ready"]).status == 200
+        except OSError:
+            return False
+
+    try:
+        assert wait_until(lambda: process.poll() is not None or is_ready(), READY_SECONDS)
+        assert process.poll() is None, log.read_text(encoding="utf-8")
+        yield port
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+@pytest.mark.parametrize("name", INSTALLED)
+def test_it_answers_what_the_model_says(name: str, model: Path, tmp_path: Path) -> None:
+    session = onnxruntime.InferenceSession(model)
+    (source,) = session.get_inputs()
+    for setup in setups(name):
+        with running(name, setup, model, tmp_path / "server.log") as port:
+            for rows in (1, 3):
+                instances = [
+                    [float(row + column) for column in range(FEATURES)] for row in range(rows)
+                ]
+                dtype = np.int64 if source.type == "tensor(int64)" else np.float32
+                _, expected = session.run(None, {source.name: np.array(instances, dtype)})
+                body = body_of(setup, instances).encode()
+                headers = {"Content-Type": setup["content_type"]}
+                answer = ask(port, "POST", setup["path"], body, headers)
+                assert answer.status == 200, answer.body
+                found = answer.json()
+                for part in filter(None, setup["answer"].split(".")):
+                    found = found[int(part)] if isinstance(found, list) else found[part]
+                assert np.allclose(np.array(found).reshape(rows, CLASSES), expected, atol=1e-5)
