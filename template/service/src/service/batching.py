@@ -120,8 +120,8 @@ class Batcher:
         request = _Request(self._loop.create_future())
         for part in self._cut(request, tensors, rows):
             self._enqueue(part)
-        request.expiry = self._loop.call_at(deadline, self._fail, request, DeadlineExceeded())
-        client_left = functools.partial(self._fail, request, ClientLeft())
+        request.expiry = self._loop.call_at(deadline, self._fail, request, DeadlineExceeded)
+        client_left = functools.partial(self._fail, request, ClientLeft)
         abandon = telemetry.current().abandon
         abandon.add(client_left)
         self._plan_dispatch()
@@ -167,7 +167,6 @@ class Batcher:
         self._queued_rows += part.rows
         self._queued_bytes += part.size
         self._idle.clear()
-        telemetry.QUEUE_ROWS.set(self._queued_rows)
 
     def _dequeue(self, part: _Part) -> None:
         group = self._groups[part.group]
@@ -176,7 +175,6 @@ class Batcher:
             del self._groups[part.group]
         self._queued_rows -= part.rows
         self._queued_bytes -= part.size
-        telemetry.QUEUE_ROWS.set(self._queued_rows)
 
     def _plan_dispatch(self) -> None:
         if self._running_rows:
@@ -252,7 +250,7 @@ class Batcher:
         if len(request.answers) == len(request.parts) and not request.future.done():
             request.future.set_result(_join([request.answers[p.index] for p in request.parts]))
 
-    def _fail(self, request: _Request, error: ServiceError) -> None:
+    def _fail(self, request: _Request, error: ServiceError | type[ServiceError]) -> None:
         if not request.future.done():
             request.future.set_exception(error)
             self._withdraw(request)
@@ -294,7 +292,7 @@ class Batcher:
 
 
 def _signature(tensors: Tensors) -> Hashable:
-    return tuple((name, array.dtype, array.shape[1:]) for name, array in sorted(tensors.items()))
+    return tuple([(name, array.dtype, array.shape[1:]) for name, array in sorted(tensors.items())])
 
 
 def _join(tensors: Sequence[Tensors]) -> Tensors:
