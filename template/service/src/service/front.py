@@ -188,7 +188,8 @@ class Front:
         try:
             await framework.app(scope, exchange.receive, exchange.send)
         finally:
-            exchange.route = framework.route_template(scope) or exchange.route
+            if not is_typed:
+                exchange.route = framework.route_template(scope) or exchange.route
 
     def _check_typed(self, exchange: Exchange, method: str, headers: dict[bytes, bytes]) -> None:
         if not self._settings.typed_endpoint:
