@@ -24,6 +24,7 @@ app = FastAPI(
     openapi_url=None,
     redirect_slashes=False,
     responses={"default": {"description": "Problem"}},
+    telemetry={"tracing": False, "metrics": False, "logs": False},  # `service.telemetry` has them
 )
 
 
