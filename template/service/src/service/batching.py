@@ -49,12 +49,11 @@ class Limits:
 class _Request:
     """One caller's tensors on their way through the queue, in one part or several."""
 
-    __slots__ = ("answers", "arrival", "expiry", "future", "parts")
+    __slots__ = ("answers", "arrival", "future", "parts")
 
     def __init__(self, future: "asyncio.Future[Tensors]") -> None:
         self.future = future
         self.arrival = time.perf_counter()
-        self.expiry: asyncio.TimerHandle | None = None
         self.parts: list[_Part] = []
         self.answers: dict[int, Tensors] = {}
 
@@ -116,20 +115,24 @@ class Batcher:
             ClientLeft: the client closed the connection.
         """
         rows = len(next(iter(tensors.values()))) if self._batchable else 1
-        self._admit(rows, sum(array.nbytes for array in tensors.values()))
+        size = _size(tensors)
+        self._admit(rows, size)
         request = _Request(self._loop.create_future())
-        for part in self._cut(request, tensors, rows):
+        for part in self._cut(request, tensors, rows, size):
             self._enqueue(part)
-        request.expiry = self._loop.call_at(deadline, self._fail, request, DeadlineExceeded)
+        expiry = self._loop.call_at(deadline, self._fail, request, DeadlineExceeded)
         client_left = functools.partial(self._fail, request, ClientLeft)
         abandon = telemetry.current().abandon
         abandon.add(client_left)
         self._plan_dispatch()
         try:
             return await request.future
+        except asyncio.CancelledError:
+            self._withdraw(request)
+            raise
         finally:
             abandon.discard(client_left)
-            self._withdraw(request)
+            expiry.cancel()
 
     async def drained(self) -> None:
         """Wait until nothing waits and nothing runs."""
@@ -149,17 +152,15 @@ class Batcher:
             waiting = self._queued_rows + self._running_rows
             raise QueueFull(retry_after=max(1, math.ceil(waiting * self._seconds_per_row)))
 
-    def _cut(self, request: _Request, tensors: Tensors, rows: int) -> Iterator[_Part]:
+    def _cut(self, request: _Request, tensors: Tensors, rows: int, size: int) -> Iterator[_Part]:
         group = _signature(tensors) if self._batchable else request
         step = self._limits.max_rows
+        if rows <= step:
+            yield _Part(request, 0, group, tensors, rows, size)
+            return
         for index, start in enumerate(range(0, rows, step)):
-            part = (
-                tensors
-                if rows <= step
-                else {name: array[start : start + step] for name, array in tensors.items()}
-            )
-            size = sum(array.nbytes for array in part.values())
-            yield _Part(request, index, group, part, min(step, rows - start), size)
+            part = {name: array[start : start + step] for name, array in tensors.items()}
+            yield _Part(request, index, group, part, min(step, rows - start), _size(part))
 
     def _enqueue(self, part: _Part) -> None:
         part.request.parts.append(part)
@@ -257,8 +258,6 @@ class Batcher:
 
     def _withdraw(self, request: _Request) -> None:
         """Take what still waits of a request out of the queue."""
-        if request.expiry is not None:
-            request.expiry.cancel()
         for part in request.parts:
             if part in self._groups.get(part.group, ()):
                 self._dequeue(part)
@@ -289,6 +288,10 @@ class Batcher:
         if len(parts) == 1:
             return [outputs]
         return list(_split(outputs, [part.rows for part in parts]))
+
+
+def _size(tensors: Tensors) -> int:
+    return sum([array.nbytes for array in tensors.values()])
 
 
 def _signature(tensors: Tensors) -> Hashable:
