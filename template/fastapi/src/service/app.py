@@ -8,13 +8,13 @@ from collections.abc import Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
-from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
 from service import typed
-from service.errors import InvalidValues, Malformed, ServiceError
+from service.errors import InvalidValues, Malformed
 from service.http import Receive, Scope, Send
 from service.routes import router
 from service.translation import from_http
@@ -24,45 +24,36 @@ app = FastAPI(
     openapi_url=None,
     redirect_slashes=False,
     responses={"default": {"description": "Problem"}},
+    telemetry={"tracing": False, "metrics": False, "logs": False},  # `service.telemetry` has them
 )
 
 
-class TypedRequest(Request):
-    """A request whose JSON is validated as it is parsed."""
-
-    async def json(self) -> PredictRequest:
-        return typed.parse(await self.body(), self.state.settings)
-
-
 class TypedRoute(APIRoute):
-    """A route that takes its body from `TypedRequest`."""
+    """A route that validates JSON as it parses it, and gives its handler nothing else."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        handle = super().get_route_handler()
+        async def handle(request: Request) -> Response:
+            body = typed.parse(await request.body(), request.state.settings)
+            response: PredictResponse = await self.endpoint(body, request)
+            return Response(response.model_dump_json(), media_type="application/json")
 
-        async def handle_typed(request: Request) -> Response:
-            return await handle(TypedRequest(request.scope, request.receive))
-
-        return handle_typed
-
-
-typed_router = APIRouter(route_class=TypedRoute)
+        return handle
 
 
-@typed_router.post(typed.PATH, include_in_schema=False)
+app.router.route_class = TypedRoute
+
+
+@app.post(typed.PATH, include_in_schema=False)
 async def predict(body: PredictRequest, request: Request) -> PredictResponse:
     """Predict instances; `service.openapi` describes it, alike for every framework."""
     return await typed.predict(request.state.engine, body)
 
 
-app.include_router(typed_router)
 app.include_router(router)
 
 
 @app.exception_handler(HTTPException)
 async def refuse(_: Request, error: HTTPException) -> Response:
-    if isinstance(error.__cause__, ServiceError):
-        raise error.__cause__
     raise from_http(error.status_code, error.detail, error.headers) from None
 
 

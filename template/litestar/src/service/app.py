@@ -7,8 +7,7 @@ error: what goes wrong here is raised, the framework's own refusals as a `Servic
 from contextlib import AbstractAsyncContextManager
 from typing import Any, NoReturn
 
-import msgspec
-from litestar import Litestar, Request, post
+from litestar import Litestar, Request, Response, post
 from litestar.exceptions import HTTPException, ValidationException
 from litestar.openapi import OpenAPIConfig
 from litestar.params import JSONBody
@@ -29,15 +28,18 @@ class TypedRequest(Request[Any, Any, Any]):
         return typed.parse(await self.body(), self.scope["state"]["settings"])
 
 
-def encode(response: PredictResponse) -> msgspec.Raw:
-    return msgspec.Raw(response.model_dump_json().encode())
+class TypedResponse(Response[PredictResponse]):
+    """A response that leaves its JSON to pydantic."""
+
+    def render(self, content: PredictResponse, *_: Any) -> bytes:
+        return content.model_dump_json().encode()
 
 
 @post(
     typed.PATH,
     status_code=200,
     request_class=TypedRequest,
-    type_encoders={PredictResponse: encode},
+    response_class=TypedResponse,
     include_in_schema=False,
 )
 async def predict(data: JSONBody[PredictRequest], request: TypedRequest) -> PredictResponse:

@@ -9,6 +9,7 @@ import re
 import sys
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext
+from io import BytesIO
 from typing import Any
 
 from django.conf import settings
@@ -58,7 +59,7 @@ class ModelRenderer(JSONRenderer):
 
     def render(self, request: HttpRequest, data: Any, *, response_status: int) -> Any:
         if isinstance(data, BaseModel):
-            return data.model_dump_json()
+            return data.model_dump_json().encode()
         return super().render(request, data, response_status=response_status)
 
 
@@ -129,9 +130,9 @@ class Handler(ASGIHandler):
             headers = [(name.lower(), value) for name, value in message.get("headers", ())]
             await send({**message, "headers": headers} if headers else message)
 
-        body = await self.read_body(receive)
+        message = await receive()  # with the whole body, which the front has read
         set_script_prefix(scope.get("root_path", ""))
-        request, _ = self.create_request(scope, body)
+        request, _ = self.create_request(scope, BytesIO(message["body"]))
         if request is None:
             raise Malformed("The query is not UTF-8.")
         try:

@@ -76,13 +76,12 @@ class Pace:
 class _Request:
     """One caller's tensors on their way through the queue, in one part or several."""
 
-    __slots__ = ("answers", "arrival", "deadline", "expiry", "future", "parts")
+    __slots__ = ("answers", "arrival", "deadline", "future", "parts")
 
     def __init__(self, future: "asyncio.Future[Tensors]", patience: float) -> None:
         self.future = future
         self.arrival = time.perf_counter()
         self.deadline = self.arrival + patience
-        self.expiry: asyncio.TimerHandle | None = None
         self.parts: list[_Part] = []
         self.answers: dict[int, Tensors] = {}
 
@@ -165,22 +164,26 @@ class Batcher:
             ClientLeft: the client closed the connection.
         """
         rows = len(next(iter(tensors.values()))) if self._batchable else 1
+        size = _size(tensors)
         patience = deadline - self._loop.time()
-        self._admit(rows, sum(array.nbytes for array in tensors.values()), patience)
+        self._admit(rows, size, patience)
         request = _Request(self._loop.create_future(), patience)
         with self._lock:
-            for part in self._cut(request, tensors, rows):
+            for part in self._cut(request, tensors, rows, size):
                 self._enqueue(part)
-        request.expiry = self._loop.call_at(deadline, self._fail, request, DeadlineExceeded())
-        client_left = functools.partial(self._fail, request, ClientLeft())
+        expiry = self._loop.call_at(deadline, self._fail, request, DeadlineExceeded)
+        client_left = functools.partial(self._fail, request, ClientLeft)
         abandon = telemetry.current().abandon
         abandon.add(client_left)
         self._plan_dispatch()
         try:
             return await request.future
+        except asyncio.CancelledError:
+            self._withdraw(request)
+            raise
         finally:
             abandon.discard(client_left)
-            self._withdraw(request)
+            expiry.cancel()
 
     async def drained(self) -> None:
         """Wait until nothing waits and nothing runs."""
@@ -207,17 +210,15 @@ class Batcher:
         if needed > patience:
             raise QueueFull(retry_after=max(1, math.ceil(needed - patience)))
 
-    def _cut(self, request: _Request, tensors: Tensors, rows: int) -> Iterator[_Part]:
+    def _cut(self, request: _Request, tensors: Tensors, rows: int, size: int) -> Iterator[_Part]:
         group = _signature(tensors) if self._batchable else request
         step = self._limits.max_rows
+        if rows <= step:
+            yield _Part(request, 0, group, tensors, rows, size)
+            return
         for index, start in enumerate(range(0, rows, step)):
-            part = (
-                tensors
-                if rows <= step
-                else {name: array[start : start + step] for name, array in tensors.items()}
-            )
-            size = sum(array.nbytes for array in part.values())
-            yield _Part(request, index, group, part, min(step, rows - start), size)
+            part = {name: array[start : start + step] for name, array in tensors.items()}
+            yield _Part(request, index, group, part, min(step, rows - start), _size(part))
 
     def _enqueue(self, part: _Part) -> None:
         part.request.parts.append(part)
@@ -225,7 +226,6 @@ class Batcher:
         self._queued_rows += part.rows
         self._queued_bytes += part.size
         self._idle.clear()
-        telemetry.QUEUE_ROWS.set(self._queued_rows)
 
     def _dequeue(self, part: _Part) -> None:
         group = self._groups[part.group]
@@ -234,7 +234,6 @@ class Batcher:
             del self._groups[part.group]
         self._queued_rows -= part.rows
         self._queued_bytes -= part.size
-        telemetry.QUEUE_ROWS.set(self._queued_rows)
 
     def _plan_dispatch(self) -> None:
         if self._running_rows:
@@ -351,15 +350,13 @@ class Batcher:
         if len(request.answers) == len(request.parts) and not request.future.done():
             request.future.set_result(_join([request.answers[p.index] for p in request.parts]))
 
-    def _fail(self, request: _Request, error: ServiceError) -> None:
+    def _fail(self, request: _Request, error: ServiceError | type[ServiceError]) -> None:
         if not request.future.done():
             request.future.set_exception(error)
         self._withdraw(request)
 
     def _withdraw(self, request: _Request) -> None:
         """Take what still waits of a request out of the queue."""
-        if request.expiry is not None:
-            request.expiry.cancel()
         with self._lock:
             for part in request.parts:
                 if part in self._groups.get(part.group, ()):
@@ -388,6 +385,10 @@ class Batcher:
         return list(_split(outputs, [part.rows for part in parts]))
 
 
+def _size(tensors: Tensors) -> int:
+    return sum([array.nbytes for array in tensors.values()])
+
+
 def _late(parts: Sequence[_Part]) -> list[_Part]:
     """Find what expired without the event loop noticing, which is late itself."""
     now = time.perf_counter()
@@ -395,7 +396,7 @@ def _late(parts: Sequence[_Part]) -> list[_Part]:
 
 
 def _signature(tensors: Tensors) -> Hashable:
-    return tuple((name, array.dtype, array.shape[1:]) for name, array in sorted(tensors.items()))
+    return tuple([(name, array.dtype, array.shape[1:]) for name, array in sorted(tensors.items())])
 
 
 def _join(tensors: Sequence[Tensors]) -> Tensors:

@@ -1,6 +1,7 @@
 """The life of a model: load, verify, warm up, ready, drain."""
 
 import asyncio
+import gc
 import logging
 import math
 import statistics
@@ -92,6 +93,11 @@ class Engine:
         return self._manifest
 
     @property
+    def queued_rows(self) -> int:
+        """Rows that wait."""
+        return self._batcher.queued_rows if self._batcher else 0
+
+    @property
     def pending_rows(self) -> int:
         """Rows that wait or run."""
         batcher = self._batcher
@@ -135,6 +141,7 @@ class Engine:
         )
         manifest = self.manifest
         telemetry.record_model(manifest.name, manifest.version, manifest.runtime, largest)
+        gc.freeze()  # what is there now stays: no collection needs to look at it again
         process.report_ready()
         log.info(
             "model %s %s is ready after %.2f s: %s, %d of %g CPUs, batches of up to %d rows",

@@ -35,8 +35,8 @@ from service.protocol import Protocol
 log = logging.getLogger("service.front")
 
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"})
-_DRAIN_POLL: Final = 0.1
-"""Seconds between two looks at whether the service drains."""
+_TICK: Final = 0.1
+"""Seconds between two looks at whether the service drains and at what is in flight."""
 _DECIMAL: Final = re.compile(rb"[0-9]+(\.[0-9]+)?")
 
 
@@ -49,6 +49,7 @@ class Front:
         self._protocol: Final = Protocol(settings, engine)
         self._keys: Final = [key.get_secret_value().encode() for key in settings.api_keys]
         self._openapi: bytes | None = None
+        self._in_flight = 0
         self._draining = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -101,9 +102,14 @@ class Front:
 
     async def _watch(self) -> None:
         """Notice that the service drains, so that clients do not reuse their connections."""
-        while not self._draining:
-            await asyncio.sleep(_DRAIN_POLL)
+        while True:
+            await asyncio.sleep(_TICK)
             self._draining = process.draining()
+            self._record_load()
+
+    def _record_load(self) -> None:
+        telemetry.HTTP_IN_FLIGHT.set(self._in_flight)
+        telemetry.QUEUE_ROWS.set(self._engine.queued_rows)
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         began = time.perf_counter()
@@ -119,7 +125,7 @@ class Front:
             send,
             closing=lambda: self._draining and scope["http_version"].startswith("1"),
         )
-        telemetry.HTTP_IN_FLIGHT.inc()
+        self._in_flight += 1
         try:
             await self._answer(exchange, scope, headers)
         except ServiceError as error:
@@ -129,7 +135,7 @@ class Front:
             await exchange.refuse(InternalError(), scope["path"])
         finally:
             exchange.close()
-            telemetry.HTTP_IN_FLIGHT.dec()
+            self._in_flight -= 1
             seconds = time.perf_counter() - began
             method = scope["method"] if scope["method"] in _METHODS else "OTHER"
             telemetry.record_answer(method, exchange.route, exchange.status, seconds)
@@ -152,6 +158,7 @@ class Front:
             exchange.route = path
             _only_get(scope)
             content_type = telemetry.METRICS_CONTENT_TYPE.encode("ascii")
+            self._record_load()
             page = await telemetry.metrics_page()
             await respond(exchange.send, 200, [(b"content-type", content_type)], page)
         elif self._settings.docs and path == openapi.PATH:
@@ -189,7 +196,8 @@ class Front:
         try:
             await framework.app(scope, exchange.receive, exchange.send)
         finally:
-            exchange.route = framework.route_template(scope) or exchange.route
+            if not is_typed:
+                exchange.route = framework.route_template(scope) or exchange.route
 
     def _check_typed(self, exchange: Exchange, method: str, headers: dict[bytes, bytes]) -> None:
         if not self._settings.typed_endpoint:

@@ -8,8 +8,7 @@ import itertools
 import math
 import struct
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import orjson
@@ -31,16 +30,14 @@ _JSON_TYPES: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class RequestedOutput:
+class RequestedOutput(NamedTuple):
     """An output that the client wants, and whether as binary data."""
 
     name: str
     binary: bool
 
 
-@dataclass(frozen=True, slots=True)
-class InferRequest:
+class InferRequest(NamedTuple):
     """A decoded request.
 
     ``outputs`` empty: all of them. ``timeout`` in seconds.
@@ -53,8 +50,7 @@ class InferRequest:
     timeout: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class InferResponse:
+class InferResponse(NamedTuple):
     """An encoded answer; ``json_length`` is None where all of the body is JSON."""
 
     body: bytes

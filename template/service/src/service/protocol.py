@@ -1,8 +1,7 @@
 """The endpoints of the Open Inference Protocol V2, as a small ASGI application."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import orjson
 
@@ -24,8 +23,7 @@ _COMPRESSIBLE_BYTES: Final = 1024
 _JSON_LENGTH: Final = b"inference-header-content-length"
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
+class Endpoint(NamedTuple):
     """What a path of the protocol names.
 
     ``route``: the path's template, for metrics. ``action``: ``server``, ``live``, ``ready``,

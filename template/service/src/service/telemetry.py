@@ -7,9 +7,9 @@ import logging
 import math
 import os
 import re
+import secrets
 import struct
 import sys
-import uuid
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -106,7 +106,7 @@ def begin(request_id: bytes, traceparent: bytes, deadline: float) -> Request:
     """Give the request that arrived its identity, the client's where it sent a usable one."""
     trace = _TRACEPARENT.fullmatch(traceparent)
     request = Request(
-        request_id.decode("ascii") if _REQUEST_ID.fullmatch(request_id) else uuid.uuid4().hex,
+        request_id.decode("ascii") if _REQUEST_ID.fullmatch(request_id) else secrets.token_hex(16),
         trace[1].decode("ascii") if trace else "",
         deadline,
     )
