@@ -1,12 +1,15 @@
 """The options, the shared workbench and the closing report of the template's own tests."""
 
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from history import OLDEST, MakeProject, emitted, repository
 
+from inferplate import cli
 from inferplate.checks import CHECKS
 from inferplate.matrix import Variant, covering, read_questions, variants
 from inferplate.source import template_root
@@ -16,6 +19,7 @@ ALL_VARIANTS = variants(read_questions(template_root()))
 COVERING_VARIANTS = covering(ALL_VARIANTS)
 
 Covers = Callable[[str, object, int], None]
+Run = Callable[..., tuple[int, str, str]]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -73,6 +77,34 @@ def copy_of(bench: Workbench, tmp_path: Path) -> Callable[[Variant], Path]:
         return copy
 
     return make
+
+
+@pytest.fixture
+def make_project(bench: Workbench, tmp_path: Path) -> MakeProject:
+    """Give a test a project of its own, emitted by Copier from a version and committed."""
+
+    def make(variant: Variant = ALL_VARIANTS[0], version: str = OLDEST) -> Path:
+        project = tmp_path / "project"
+        shutil.copytree(emitted(bench, variant, version), project)
+        repository(project)
+        return project
+
+    return make
+
+
+@pytest.fixture
+def inferplate(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Give a test the command line, run in this process: exit code, output, errors."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["inferplate", *map(str, arguments)])
+        with pytest.raises(SystemExit) as exited:
+            cli.main()
+        printed = capsys.readouterr()
+        assert isinstance(exited.value.code, int)
+        return exited.value.code, printed.out, printed.err
+
+    return run
 
 
 @pytest.fixture

@@ -7,9 +7,14 @@ from pathlib import Path
 
 import pytest
 from conftest import ALL_VARIANTS, COVERING_VARIANTS, Covers
+from history import MakeProject, commit
 
+from inferplate.apply import apply
+from inferplate.git import Git
 from inferplate.live import Golden
 from inferplate.matrix import Variant
+from inferplate.plan import plan_update
+from inferplate.project import Project
 from inferplate.running import Service
 from inferplate.wire import alike, decode_outputs, post_json
 from inferplate.workbench import Workbench
@@ -79,16 +84,42 @@ def test_the_readmes_different_model_needs_model_py_and_the_artifact_only(
 ) -> None:
     project = copy_of(pair)
     shutil.rmtree(project / "models")
+    put_house_prices(project, bench, template)
+    check_house_prices(project, bench)
+
+
+@pytest.mark.parametrize(
+    "switch",
+    [{"framework": "litestar"}, {"framework": "ninja", "server": "granian"}],
+    ids=lambda switch: "-".join(switch.values()),
+)
+def test_after_a_switch_the_own_model_is_still_served(
+    switch: dict[str, str], make_project: MakeProject, bench: Workbench, template: Path
+) -> None:
+    project = make_project()
+    put_house_prices(project, bench, template)
+    commit(Git(project), "house prices")
+    plan = plan_update(Project.read(project), switch, None)
+    assert (plan.conflicts, plan.to_delete, plan.to_port) == ({}, [], [])
+    apply(plan)
+    check_house_prices(project, bench)
+
+
+def put_house_prices(project: Path, bench: Workbench, template: Path) -> None:
+    """Replace the example by the different model of the README."""
     for name in ("golden.json", "test_model.py"):
         (project / "tests" / name).unlink()
     (project / "train.py").write_text(TRAIN_HOUSES, encoding="utf-8")
     shutil.copy(template / "template/examples/iris/own_model.py", project / "src/service/model.py")
-    python = bench.python
-    bench.run([python, "train.py"], project, timeout=120)
+    bench.run([bench.python, "train.py"], project, timeout=120)
     describe = ["manifest", "models/house-prices.onnx", "--name", "house-prices", "--version", "1"]
-    bench.run([python, "-m", "service", *describe], project, timeout=120)
-    bench.run([python, "-m", "pytest", "-q", "-p", "no:copie"], project, timeout=300)
-    with Service(project, python, {"SERVICE_THREADS": "1"}) as service:
+    bench.run([bench.python, "-m", "service", *describe], project, timeout=120)
+
+
+def check_house_prices(project: Path, bench: Workbench) -> None:
+    """Run the suite, and ask for predictions over HTTP."""
+    bench.run([bench.python, "-m", "pytest", "-q", "-p", "no:copie"], project, timeout=300)
+    with Service(project, bench.python, {"SERVICE_THREADS": "1"}) as service:
         service.wait_ready()
         answer = post_json(service.port, "/predict", {"instances": HOUSES})
         assert answer.status == 200, answer.body

@@ -5,14 +5,20 @@ import shlex
 from pathlib import Path
 
 import copier
+import pytest
+from conftest import Run
+from history import NEWEST, MakeProject, commit, edit, new, save
 
+from inferplate.git import Git
 from inferplate.hygiene import tree
 from inferplate.matrix import AXES, axis_choices, read_questions, variants
+from inferplate.project import Project
 from inferplate.render import render
 from inferplate.source import PUBLIC_ADDRESS, template_root
 
 README = (template_root() / "README.md").read_text(encoding="utf-8")
-SCREEN_LINES = 80
+SCREEN_LINES = 100
+SECTION_LINES = 30
 
 
 def blocks(language: str) -> list[str]:
@@ -68,6 +74,30 @@ def test_the_copier_commands_work(template: Path, tmp_path: Path) -> None:
             settings=copier.Settings(),
         )
     assert data == {"framework": "litestar", "runtime": "xgboost", "server": "granian"}
+
+
+def test_the_update_commands_work(
+    make_project: MakeProject, inferplate: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (section,) = re.findall(r"^## Update$.*?(?=^## )", README, re.MULTILINE | re.DOTALL)
+    assert len(section.splitlines()) <= SECTION_LINES
+    (block,) = re.findall(r"```sh\n(.*?)```", section, re.DOTALL)
+    passing = {"Makefile": new("test:\n\t@exit 0\n")}
+    project = make_project()
+    save(project, passing)
+    monkeypatch.chdir(project)
+    for line in block.splitlines():
+        command, *arguments = shlex.split(line, comments=True)
+        code, printed, error = inferplate(*arguments)
+        assert (command, error) == ("inferplate", ""), line
+        assert code == (1 if arguments == ["update"] else 0), printed
+        if code:
+            assert "Makefile: choose between the marked lines" in printed
+            edit(project, passing)
+        if "--continue" in arguments:
+            commit(Git(project), "update")
+            assert Project.read(project).version == NEWEST
+    assert Project.read(project).answers["framework"] == "litestar"
 
 
 def test_the_make_targets_exist() -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from inferplate.bench.command import bench
-from inferplate.errors import InferplateError, unknown
+from inferplate.errors import CheckFailed, InferplateError, unknown
 from inferplate.matrix import (
     Variant,
     axis_choices,
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from inferplate.verify import Result
     from inferplate.workbench import Workbench
 
+_INTERRUPTED: Final = 130
 _FORMATS: Final = ("table", "json", "github")
 
 app = typer.Typer(
@@ -51,9 +52,103 @@ Covering = Annotated[
 
 @app.callback()
 def inferplate(context: typer.Context) -> None:
-    """Emits inference services for any framework, model runtime and server, and proves them."""
+    """Emits inference services for any framework, model runtime and server, and proves them.
+
+    Exit codes: 0 done; 1 refused or failed, conflicts left; 2 not understood; 130 interrupted.
+    """
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
+
+
+@app.command("update")
+def update_project(
+    directory: Annotated[Path, typer.Argument(metavar="[DIR]", help="The project.")] = Path(),
+    framework: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Switch to this web framework.")
+    ] = None,
+    runtime: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Switch to this model runtime.")
+    ] = None,
+    server: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Switch to this server.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change any other answer; repeatable."),
+    ] = None,
+    to: Annotated[
+        str | None,
+        typer.Option(
+            metavar="VERSION",
+            help="The version to go to. Without it: the newest, or with other answers the same.",
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would change, and change nothing.")
+    ] = False,
+    allow_delete: Annotated[
+        bool,
+        typer.Option(
+            "--allow-delete", help="Delete files that you edited and the template no longer has."
+        ),
+    ] = False,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--continue", help="Check that all conflicts are resolved, and run 'make test'."
+        ),
+    ] = False,
+) -> None:
+    """Bring a project to a newer version of the template, or to other answers.
+
+    What you have edited is merged. The result lies in the work tree for you to look at, and to
+    commit. The exit code is 1 when conflicts are left, which are listed; whenever it fails for
+    another reason the project is as it was.
+    """
+    from rich.console import Console
+
+    from inferplate.answers import split_answers
+    from inferplate.project import Project
+    from inferplate.resume import check_resolved, run_suite
+    from inferplate.update import update
+
+    console = Console()
+    axes = {"framework": framework, "runtime": runtime, "server": server}
+    switch = split_answers(settings or []) | {axis: given for axis, given in axes.items() if given}
+    if resume:
+        if switch or to or dry_run or allow_delete:
+            raise InferplateError("--continue goes with no other option")
+        project = Project.read(directory)
+        check_resolved(project)
+        run_suite(project)
+        console.print(f"Complete, and the tests pass: commit the update to {project.version}.")
+        return
+    code = update(
+        directory, switch, to, dry_run=dry_run, allow_delete=allow_delete, console=console
+    )
+    raise typer.Exit(code)
+
+
+@app.command("status")
+def show_status(
+    directory: Annotated[Path, typer.Argument(metavar="[DIR]", help="The project.")] = Path(),
+    format: Annotated[str, typer.Option(metavar="table|json")] = "table",
+) -> None:
+    """Show a project's version and answers, what you have edited, and which files are yours."""
+    if format not in ("table", "json"):
+        raise unknown("format", format, ("table", "json"))
+    from rich.console import Console
+
+    from inferplate.project import Project
+    from inferplate.status import status
+
+    found = status(Project.read(directory))
+    if format == "json":
+        import json
+
+        typer.echo(json.dumps(found.document(), indent=2))
+    else:
+        Console().print(found.table())
 
 
 @app.command("variants")
@@ -137,12 +232,14 @@ def main() -> None:
 
     try:
         code = app(standalone_mode=False)
-    except InferplateError as error:
+    except (InferplateError, CheckFailed) as error:
         _fail(str(error), 1)
     except TyperException as error:
         _fail(error.format_message(), 2)
     except (Abort, KeyboardInterrupt):
-        _fail("interrupted", 130)
+        _fail("interrupted", _INTERRUPTED)
+    if code == _INTERRUPTED:
+        _fail("interrupted", _INTERRUPTED)
     sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -73,7 +73,7 @@ def axis_choices(questions: Mapping[str, Any]) -> dict[str, list[Choice]]:
     missing = [axis for axis in AXES if not (questions.get(axis) or {}).get("choices")]
     if missing:
         raise InferplateError(f"{QUESTIONS} offers no choices of {missing[0]}")
-    return {axis: list(_choices(questions[axis]["choices"])) for axis in AXES}
+    return {axis: list(read_choices(questions[axis]["choices"])) for axis in AXES}
 
 
 def variants(questions: Mapping[str, Any]) -> list[Variant]:
@@ -163,7 +163,8 @@ class _Validators:
             raise InferplateError(f"{QUESTIONS}: the validator {validator!r}: {error}") from None
 
 
-def _choices(declared: Any) -> Iterator[Choice]:
+def read_choices(declared: Any) -> Iterator[Choice]:
+    """Read the choices of a question: a mapping, a list of pairs, or a list of values."""
     pairs = declared.items() if isinstance(declared, dict) else declared
     for pair in pairs:
         label, value = pair if isinstance(pair, list | tuple) else (pair, pair)

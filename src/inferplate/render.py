@@ -35,8 +35,6 @@ def render(template: Path, destination: Path, answers: Mapping[str, Any]) -> Pat
         InferplateError: an answer is refused, or the template is wrong; nothing was written then.
     """
     import copier
-    from copier.errors import CopierError
-    from jinja2 import TemplateError
 
     with _one_at_a_time, _git_out_of_sight(), _templates_compiled_once():
         try:
@@ -49,7 +47,7 @@ def render(template: Path, destination: Path, answers: Mapping[str, Any]) -> Pat
                 quiet=True,
                 unsafe=False,
             )
-        except (CopierError, TemplateError, ValueError) as error:
+        except Exception as error:
             raise InferplateError(" ".join(str(error).split())) from error
     return destination
 

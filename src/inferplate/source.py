@@ -6,18 +6,23 @@ from typing import Final
 PUBLIC_ADDRESS: Final = "gh:inferplate/inferplate"
 """The template's public address, as Copier spells it."""
 
+_PACKAGE: Final = Path(__file__).resolve().parent
+
 QUESTIONS: Final = "copier.yml"
 
 
 def template_root() -> Path:
     """Return the folder of ``copier.yml`` and ``template/``."""
-    package = Path(__file__).resolve().parent
-    bundled = package / "_template"
-    return bundled if (bundled / QUESTIONS).is_file() else package.parents[1]
+    return bundled_template() or _PACKAGE.parents[1]
+
+
+def bundled_template() -> Path | None:
+    """Return the template inside the wheel, which is that of the installed version; or none."""
+    bundled = _PACKAGE / "_template"
+    return bundled if (bundled / QUESTIONS).is_file() else None
 
 
 def benchmarks_root() -> Path:
-    """Return the folder of what ``inferplate bench`` measures besides the emitted services."""
-    package = Path(__file__).resolve().parent
-    bundled = package / "_benchmarks"
-    return bundled if bundled.is_dir() else package.parents[1] / "benchmarks"
+    """Return the folder of the benchmark's own files, ``peers/`` and ``service/``."""
+    bundled = _PACKAGE / "_benchmarks"
+    return bundled if bundled.is_dir() else _PACKAGE.parents[1] / "benchmarks"

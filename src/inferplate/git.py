@@ -1,0 +1,96 @@
+"""Runs the ``git`` program, for repositories that are named, not guessed from the environment."""
+
+import os
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from inferplate.errors import InferplateError
+
+_OF_ANOTHER_REPOSITORY: Final = frozenset(
+    {
+        "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+        "GIT_COMMON_DIR",
+        "GIT_DIR",
+        "GIT_INDEX_FILE",
+        "GIT_NAMESPACE",
+        "GIT_OBJECT_DIRECTORY",
+        "GIT_PREFIX",
+        "GIT_WORK_TREE",
+    }
+)
+
+
+class GitError(InferplateError):
+    """A git command failed; the text is what git said last."""
+
+
+@dataclass(frozen=True)
+class Git:
+    """Git in one folder.
+
+    ``environment``: variables for git beside those of this process.
+    """
+
+    folder: Path
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    def raw(
+        self,
+        *arguments: str,
+        given: bytes = b"",
+        accept: int = 0,
+        timeout: float | None = None,
+        shielded: bool = False,
+    ) -> bytes:
+        """Run a command and return what it prints.
+
+        ``accept``: the highest exit code that is no error. ``shielded``: Ctrl-C does not reach it.
+
+        Raises:
+            GitError: it failed, took over `timeout` seconds, or there is no git.
+        """
+        try:
+            done = subprocess.run(  # noqa: S603 - git's own commands
+                ["git", *arguments],  # noqa: S607 - the user's git
+                cwd=self.folder,
+                env=self._environment(),
+                input=given,
+                capture_output=True,
+                check=False,
+                timeout=timeout,
+                start_new_session=shielded,
+            )
+        except FileNotFoundError:
+            raise GitError("the program git is needed and was not found") from None
+        except subprocess.TimeoutExpired:
+            raise GitError(f"git {arguments[0]} took over {timeout:g} s") from None
+        if not 0 <= done.returncode <= accept:
+            said = done.stderr.decode("utf-8", "replace").split("\n")
+            reason = next((line for line in reversed(said) if line.strip()), "no reason given")
+            raise GitError(f"git {arguments[0]}: {reason.strip()}")
+        return done.stdout
+
+    def text(self, *arguments: str, given: bytes = b"", timeout: float | None = None) -> str:
+        """Run a command and return what it prints as text without the last line end."""
+        output = self.raw(*arguments, given=given, timeout=timeout)
+        return output.decode("utf-8", "surrogateescape").rstrip("\n")
+
+    def fields(self, *arguments: str, accept: int = 0) -> list[str]:
+        """Run a command that ends each of its fields with NUL."""
+        output = self.raw(*arguments, accept=accept).decode("utf-8", "surrogateescape")
+        return output.split("\0")[:-1]
+
+    def _environment(self) -> dict[str, str]:
+        inherited = {
+            name: value for name, value in os.environ.items() if name not in _OF_ANOTHER_REPOSITORY
+        }
+        return {
+            **inherited,
+            "LC_ALL": "C",
+            "GIT_TERMINAL_PROMPT": "0",
+            "GIT_OPTIONAL_LOCKS": "0",
+            **self.environment,
+        }

@@ -1,0 +1,34 @@
+"""Whose a file is. The user's files are named in one place: the ``_exclude`` of ``copier.yml``."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from inferplate.source import QUESTIONS
+
+
+def users_files(template: Path, answers: Mapping[str, Any]) -> Callable[[str], bool]:
+    """Return what tells of a path whether an update by Copier leaves it out and a copy does not.
+
+    ``answers``: those that a render has recorded.
+    """
+    from jinja2 import FileSystemLoader, StrictUndefined
+    from jinja2.sandbox import SandboxedEnvironment
+    from pathspec import GitIgnoreSpec
+
+    settings = yaml.safe_load((template / QUESTIONS).read_bytes())
+    environment = SandboxedEnvironment(loader=FileSystemLoader(template), undefined=StrictUndefined)
+    entries = [
+        environment.from_string(entry)
+        for entry in settings.get("_exclude", [])
+        if "_copier_operation" in entry
+    ]
+
+    def patterns(operation: str) -> set[str]:
+        rendered = (entry.render(answers, _copier_operation=operation) for entry in entries)
+        return {line.strip() for text in rendered for line in text.splitlines() if line.strip()}
+
+    spec = GitIgnoreSpec.from_lines(sorted(patterns("update") - patterns("copy")))
+    return spec.match_file

@@ -1,0 +1,186 @@
+"""Works out, beside the project, what an update to another version or to other answers does."""
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from inferplate.answers import read_answers
+from inferplate.errors import InferplateError
+from inferplate.matrix import read_questions
+from inferplate.merge import Scratch, Tree
+from inferplate.project import ANSWERS_FILE, Project
+from inferplate.releases import CHANGELOG, Releases, changes_between, parse
+from inferplate.rendered import Rendered, render_template, render_version
+
+
+@dataclass(frozen=True)
+class Change:
+    """What an update does to one file.
+
+    ``kind``: new, changed, moved or deleted. ``edited``: the user has changed the file as well.
+    """
+
+    path: str
+    kind: str
+    edited: bool
+    moved_from: str = ""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What an update will do; nothing is done yet.
+
+    ``switched``: the answers that change, as old and new by question.
+    ``conflicts``: the kind of conflict by path.
+    ``to_delete``: files that the user has edited and the template no longer has.
+    ``stay_deleted``: files that the user has deleted and the template has changed.
+    ``to_port``: the user's own files that were written for the old answers.
+    ``patch``: from the project's last commit to the result.
+    """
+
+    project: Project
+    version: str
+    switched: dict[str, tuple[Any, Any]] = field(default_factory=dict)
+    changelog: str = ""
+    changes: list[Change] = field(default_factory=list)
+    conflicts: dict[str, str] = field(default_factory=dict)
+    to_delete: list[str] = field(default_factory=list)
+    stay_deleted: list[str] = field(default_factory=list)
+    to_port: list[str] = field(default_factory=list)
+    patch: bytes = b""
+
+
+def plan_update(
+    project: Project, switch: Mapping[str, str], to: str | None, *, allow_delete: bool = False
+) -> Plan:
+    """Render both sides, merge them, and say what comes of it.
+
+    ``switch``: answers to change, as text. ``to``: a version; none: the newest, or the present
+    one where answers change.
+
+    Raises:
+        InferplateError: the project, its source, the version or the answers do not allow it.
+    """
+    committed = project.committed_tree()
+    with tempfile.TemporaryDirectory(prefix="inferplate-", ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        releases = Releases(project.source, folder / "source")
+        version = _target(project, releases, to, keep=bool(switch))
+        template = releases.export(version, folder / "new" / "template")
+        questions = _questions(template, version)
+        kept = {name: value for name, value in project.answers.items() if name in questions}
+        answers = {**kept, **read_answers(switch, questions)}
+        switched = {
+            name: (project.answers.get(name), answers[name])
+            for name in switch
+            if project.answers.get(name) != answers[name]
+        }
+        if version == project.version and not switched:
+            return Plan(project, version)
+        old = render_version(releases, project, project.version, project.answers, folder / "old")
+        new = _render_new(template, project, version, answers, folder / "new")
+        scratch = Scratch(folder / "merge", project.repository)
+        plan = Plan(project, version, switched, _changelog(new, project.version, version))
+        return _merge(plan, scratch, old, new, scratch.read(committed), allow_delete=allow_delete)
+
+
+def _merge(
+    plan: Plan, scratch: Scratch, old: Rendered, new: Rendered, ours: Tree, *, allow_delete: bool
+) -> Plan:
+    base, theirs = scratch.store(old.files), scratch.store(new.files)
+    to_port = _keep_users_files(plan, old, new, base=base, ours=ours, theirs=theirs)
+    mine = {**ours, ANSWERS_FILE: base[ANSWERS_FILE]}
+    merged = scratch.merge(base, mine, theirs, f"inferplate-{plan.version}")
+    if allow_delete:
+        for path in merged.vanished:
+            del merged.tree[path]
+    return replace(
+        plan,
+        changes=list(_changes(base, ours, merged.tree, scratch.moves(ours, merged.tree))),
+        conflicts=merged.conflicts,
+        to_delete=merged.vanished,
+        stay_deleted=merged.stay_deleted,
+        to_port=to_port,
+        patch=scratch.patch(ours, merged.tree, plan.project.prefix),
+    )
+
+
+def _keep_users_files(
+    plan: Plan, old: Rendered, new: Rendered, *, base: Tree, ours: Tree, theirs: Tree
+) -> list[str]:
+    """Make both renders agree with the user on the user's own files; return what is to be ported.
+
+    Left to the merge are a file that is seeded for the first time, and, where answers change, one
+    that is still as it was seeded.
+    """
+    to_port = []
+    for path in sorted({*base, *ours, *theirs}):
+        if not (old.is_users(path) or new.is_users(path)):
+            continue
+        before, mine, seed = base.get(path), ours.get(path), theirs.get(path)
+        if mine == before and (mine is None or plan.switched):
+            continue
+        made_for_runtime = before is seed is None and "runtime" in plan.switched
+        if plan.switched and mine and (before != seed or made_for_runtime):
+            to_port.append(path)
+        for tree in (base, theirs):
+            tree.pop(path, None)
+            if mine:
+                tree[path] = mine
+    return to_port
+
+
+def _changes(base: Tree, ours: Tree, result: Tree, moves: Mapping[str, str]) -> Iterator[Change]:
+    moved_away = set(moves.values())
+    for path in sorted({*ours, *result}):
+        before, after = ours.get(path), result.get(path)
+        if before == after or path in moved_away:
+            continue
+        origin = moves.get(path, path)
+        edited = origin in ours and ours[origin] != base.get(origin)
+        if path in moves:
+            yield Change(path, "moved", edited, origin)
+        elif before is None:
+            yield Change(path, "new", edited)
+        else:
+            yield Change(path, "changed" if after else "deleted", edited)
+
+
+def _target(project: Project, releases: Releases, to: str | None, *, keep: bool) -> str:
+    present = parse(releases.commit(project.version))
+    target = releases.find(to) if to else project.version if keep else releases.newest()
+    wanted = parse(target)
+    if not (present and wanted and wanted < present):
+        return target
+    if to:
+        raise InferplateError(
+            f"{target} is older than the project's {project.version}: an update only goes forward"
+        )
+    return project.version
+
+
+def _questions(template: Path, version: str) -> dict[str, Any]:
+    try:
+        return read_questions(template)
+    except InferplateError as error:
+        reason = str(error).replace(f"{template}/", "")
+        raise InferplateError(f"{version} has no questions to answer: {reason}") from error
+
+
+def _render_new(
+    template: Path, project: Project, version: str, answers: Mapping[str, Any], folder: Path
+) -> Rendered:
+    try:
+        return render_template(template, project, version, answers, folder)
+    except InferplateError as error:
+        raise InferplateError(f"{version} cannot be had with these answers: {error}") from error
+
+
+def _changelog(new: Rendered, before: str, version: str) -> str:
+    with suppress(FileNotFoundError):
+        text = (new.template / CHANGELOG).read_text(encoding="utf-8")
+        return changes_between(text, before, version)
+    return ""

@@ -1,0 +1,107 @@
+"""Reads an emitted project: its answers, and what git has of it."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from inferplate.errors import InferplateError
+from inferplate.git import Git, GitError
+
+ANSWERS_FILE: Final = ".copier-answers.yml"
+
+
+@dataclass(frozen=True)
+class Project:
+    """A project as its answers file describes it.
+
+    ``source``: where its template is, as Copier spells it. ``version``: a tag of it, as a rule.
+    ``answers``: those that the template asked for.
+    """
+
+    root: Path
+    source: str
+    version: str
+    answers: dict[str, Any]
+
+    @classmethod
+    def read(cls, root: Path) -> "Project":
+        """Read the answers file.
+
+        Raises:
+            InferplateError: there is none, it cannot be read, or names no source and version.
+        """
+        path = root / ANSWERS_FILE
+        try:
+            recorded = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise InferplateError(
+                f"{root} has no {ANSWERS_FILE}: it is no project that came from the template"
+            ) from None
+        except OSError as error:
+            raise InferplateError(f"cannot read {path}: {error.strerror}") from None
+        except (UnicodeDecodeError, yaml.YAMLError) as error:
+            raise InferplateError(f"{path} is not YAML: {error}") from None
+        origin = recorded if isinstance(recorded, dict) else {}
+        source, version = origin.get("_src_path"), origin.get("_commit")
+        if not source or not version:
+            raise InferplateError(
+                f"{path} records no '_src_path' and '_commit': "
+                "it was not made from a version of the template"
+            )
+        answers = {key: value for key, value in origin.items() if not key.startswith("_")}
+        return cls(root.resolve(), str(source), str(version), answers)
+
+    @property
+    def git(self) -> Git:
+        """Return git in the project."""
+        return Git(self.root)
+
+    @cached_property
+    def repository(self) -> Git:
+        """Return git at the top of the repository that the project is in.
+
+        Raises:
+            InferplateError: it is in none.
+        """
+        return Git(Path(self._ask("--show-toplevel")))
+
+    @cached_property
+    def prefix(self) -> str:
+        """Return where the project is in its repository: nothing, or ``folder/``.
+
+        Raises:
+            InferplateError: it is in none.
+        """
+        return self._ask("--show-prefix")
+
+    def committed_tree(self) -> str:
+        """Return the object name of the project's tree in the last commit.
+
+        Raises:
+            InferplateError: something is not committed.
+        """
+        status = ("status", "--porcelain", "-z", "--untracked-files=all", "--", f"./{self.prefix}")
+        changed = self.repository.fields(*status)
+        if changed:
+            more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
+            raise InferplateError(
+                f"{self.root} has changes that are not committed ({changed[0][3:]}{more}): "
+                "commit or stash them first"
+            )
+        try:
+            return self.repository.text("rev-parse", "--verify", f"HEAD:{self.prefix}")
+        except GitError:
+            raise InferplateError(f"{self.root} is in no commit: commit it first") from None
+
+    def _ask(self, question: str) -> str:
+        try:
+            return self.git.text("rev-parse", question)
+        except GitError as error:
+            if "not a git repository" not in str(error):
+                raise
+            raise InferplateError(
+                f"{self.root} is not in a git repository: 'git init', add and commit it first"
+            ) from None

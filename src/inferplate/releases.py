@@ -1,0 +1,150 @@
+"""The released versions of a template: the tags of its git repository, and what changed in each."""
+
+import difflib
+import io
+import re
+import tarfile
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Final
+
+from packaging.version import InvalidVersion, Version
+
+from inferplate.errors import InferplateError
+from inferplate.git import Git, GitError
+
+CHANGELOG: Final = "CHANGELOG.md"
+_ALIASES: Final = {"gh:": "https://github.com/", "gl:": "https://gitlab.com/"}
+_DESCRIBED: Final = re.compile(r"-(\d+)-g[0-9a-f]+\Z")
+_SECTION: Final = re.compile(r"^## \[?([^\]\s]+)\]?.*$", re.MULTILINE)
+
+
+class Unreachable(InferplateError):
+    """The template's repository cannot be reached."""
+
+
+class Releases:
+    """A clone of the template's repository."""
+
+    def __init__(self, source: str, folder: Path, timeout: float = 300) -> None:
+        """Clone the source into a folder.
+
+        Raises:
+            Unreachable: it cannot be reached within `timeout` seconds, or is no git repository.
+        """
+        self.source = source
+        try:
+            clone = ("clone", "--quiet", "--bare", "--", address(source), str(folder))
+            Git(Path.cwd()).raw(*clone, timeout=timeout)
+        except GitError as error:
+            raise Unreachable(f"cannot reach the template at {source}: {error}") from None
+        self._git = Git(folder)
+
+    @cached_property
+    def tags(self) -> list[str]:
+        """List the tags that are versions, the oldest first."""
+        return by_version(self._git.text("tag", "--list").splitlines())
+
+    def newest(self) -> str:
+        """Return the newest released version; the newest commit where nothing is released."""
+        return newest(self.tags) or self.commit("HEAD")
+
+    def find(self, version: str) -> str:
+        """Return the tag of a version, which may be given without its ``v``.
+
+        Raises:
+            InferplateError: there is none; the text names the nearest.
+        """
+        tags = self.tags
+        found = next((tag for tag in tags if version in (tag, tag.removeprefix("v"))), None)
+        if found is None:
+            raise InferplateError(f"there is no version {version!r}: {_nearest(version, tags)}")
+        return found
+
+    def commit(self, version: str) -> str:
+        """Return a version as Copier records it: its tag, or how git describes the commit.
+
+        Raises:
+            InferplateError: the repository does not have it.
+        """
+        if version in self.tags:
+            return version
+        try:
+            return self._git.text(
+                "describe", "--tags", "--always", "--end-of-options", f"{version}^{{commit}}"
+            )
+        except GitError:
+            raise InferplateError(f"{self.source} has no version {version!r}") from None
+
+    def export(self, version: str, folder: Path) -> Path:
+        """Write the files of a version into a folder, without git.
+
+        Raises:
+            InferplateError: the repository does not have the version.
+        """
+        archive = self._git.raw("archive", "--format=tar", self.commit(version))
+        with tarfile.open(fileobj=io.BytesIO(archive)) as files:
+            files.extractall(folder, filter="data")
+        return folder
+
+
+def address(source: str) -> str:
+    """Return a source as git spells it, from how Copier does."""
+    for alias, host in _ALIASES.items():
+        if source.startswith(alias):
+            return f"{host}{source.removeprefix(alias).strip('/').removesuffix('.git')}.git"
+    if source.startswith("~"):
+        return str(Path(source).expanduser())
+    return source.removeprefix("git+")
+
+
+def newest(tags: Sequence[str]) -> str | None:
+    """Return the last of sorted tags that is no pre-release."""
+    return next((tag for tag in reversed(tags) if not Version(tag).is_prerelease), None)
+
+
+def by_version(tags: Sequence[str]) -> list[str]:
+    """Sort the tags that are versions, the oldest first."""
+    versions = {tag: parsed for tag in tags if (parsed := parse(tag))}
+    return sorted(versions, key=lambda tag: versions[tag])
+
+
+def parse(version: str) -> Version | None:
+    """Parse a tag, or what git says of a commit after one; None: it is neither.
+
+    A version has a dot in it: the abbreviation of a commit may be digits alone.
+    """
+    if "." not in version:
+        return None
+    try:
+        return Version(_DESCRIBED.sub(r".post\1", version))
+    except InvalidVersion:
+        return None
+
+
+def changes_between(changelog: str, old: str, new: str) -> str:
+    """Cut the sections out of a changelog that are newer than one version and in the other."""
+    after, until = parse(old), parse(new)
+    if after is None or until is None:
+        return ""
+    headings = list(_SECTION.finditer(changelog))
+    ends = [heading.start() for heading in headings[1:]] + [len(changelog)]
+    sections = [
+        changelog[heading.start() : end].strip()
+        for heading, end in zip(headings, ends, strict=True)
+        if (version := parse(heading[1])) and after < version <= until
+    ]
+    return "\n\n".join(sections)
+
+
+def _nearest(version: str, tags: Sequence[str]) -> str:
+    if not tags:
+        return "nothing is released yet"
+    asked = parse(version)
+    if asked is None:
+        close = difflib.get_close_matches(version, tags, n=1, cutoff=0.5)
+        return f"did you mean {(close or tags[-1:])[0]}?"
+    before = [tag for tag in tags if Version(tag) < asked][-1:]
+    after = [tag for tag in tags if Version(tag) > asked][:1]
+    return f"the nearest is {' or '.join(before + after)}"

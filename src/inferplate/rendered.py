@@ -1,0 +1,48 @@
+"""Renders a project once more, to tell the template's part in it from the user's."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from inferplate.ownership import users_files
+from inferplate.project import Project
+from inferplate.releases import Releases
+from inferplate.render import render
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """A version of the template, and what it emits for a project's answers.
+
+    ``is_users``: tells of a path whether the file is the user's own.
+    """
+
+    template: Path
+    files: Path
+    is_users: Callable[[str], bool]
+
+
+def render_version(
+    releases: Releases, project: Project, version: str, answers: Mapping[str, Any], folder: Path
+) -> Rendered:
+    """Render a released version into a folder, as Copier would.
+
+    Raises:
+        InferplateError: the source does not have the version, or it cannot be rendered.
+    """
+    template = releases.export(version, folder / "template")
+    return render_template(template, project, releases.commit(version), answers, folder)
+
+
+def render_template(
+    template: Path, project: Project, version: str, answers: Mapping[str, Any], folder: Path
+) -> Rendered:
+    """Render a template that lies in a folder, and record the project's source and this version.
+
+    Raises:
+        InferplateError: it cannot be rendered.
+    """
+    origin = {"_src_path": project.source, "_commit": version}
+    files = render(template, folder / "files", {**answers, **origin})
+    return Rendered(template, files, users_files(template, Project.read(files).answers))

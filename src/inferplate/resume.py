@@ -1,0 +1,58 @@
+"""Checks that an update is complete: what ``inferplate update --continue`` does."""
+
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Final
+
+from inferplate.errors import CheckFailed, InferplateError
+from inferplate.project import ANSWERS_FILE, Project
+from inferplate.releases import Releases
+from inferplate.rendered import render_version
+
+_MARKERS: Final = r"^(<{7}|>{7}) (yours|inferplate-|before updating|after updating)"
+"""What a conflict begins and ends with, of ours and of Copier's own update."""
+
+
+def check_resolved(project: Project) -> None:
+    """Check that an update is complete: no conflict is left, and the answers are those of a render.
+
+    Raises:
+        InferplateError: it is not; the text says what is left.
+    """
+    pattern = ("--extended-regexp", "-e", _MARKERS, "--", f"./{project.prefix}")
+    options = ("--untracked", "--files-with-matches", "-z", "--full-name")
+    unresolved = project.repository.fields("grep", *options, *pattern, accept=1)
+    if unresolved:
+        raise InferplateError(f"conflicts are left in {', '.join(unresolved)}: resolve them first")
+    with tempfile.TemporaryDirectory(prefix="inferplate-", ignore_cleanup_errors=True) as name:
+        releases = Releases(project.source, Path(name) / "source")
+        rendered = render_version(
+            releases, project, project.version, project.answers, Path(name) / "new"
+        )
+        expected = Project.read(rendered.files)
+    if expected.answers != project.answers:
+        wrong = sorted(
+            key
+            for key in {*expected.answers, *project.answers}
+            if expected.answers.get(key) != project.answers.get(key)
+        )
+        raise InferplateError(
+            f"{ANSWERS_FILE} is not what {project.version} writes: look at {', '.join(wrong)}"
+        )
+
+
+def run_suite(project: Project) -> None:
+    """Run the project's tests as its Makefile does; what they print is shown.
+
+    Raises:
+        InferplateError: there is no make.
+        CheckFailed: they fail.
+    """
+    make = shutil.which("make")
+    if make is None:
+        raise InferplateError("make is not installed: run the tests yourself, as README.md says")
+    done = subprocess.run([make, "test"], cwd=project.root, check=False)  # noqa: S603
+    if done.returncode:
+        raise CheckFailed(f"'make test' exited with {done.returncode}; what it said is above")

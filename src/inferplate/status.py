@@ -1,0 +1,135 @@
+"""Says where a project stands: what ``inferplate status`` shows."""
+
+import tempfile
+from dataclasses import dataclass
+from importlib.metadata import version as installed_version
+from pathlib import Path
+from typing import Any, Final
+
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from inferplate.errors import InferplateError
+from inferplate.project import Project
+from inferplate.releases import Releases, Unreachable
+from inferplate.rendered import Rendered, render_template, render_version
+from inferplate.source import bundled_template
+
+_PATIENCE: Final = 20.0
+"""Seconds to wait for the template's repository."""
+
+
+@dataclass(frozen=True)
+class Status:
+    """Where a project stands.
+
+    ``newest``: the newest released version; none: the source cannot be reached. ``edited``: what
+    the user did to files of the template, by path. ``yours``: the files that no update touches.
+    Both are none where that version of the template cannot be had.
+    """
+
+    project: Project
+    newest: str | None
+    edited: dict[str, str] | None
+    yours: list[str] | None
+
+    def document(self) -> dict[str, Any]:
+        """Return all of it as plain data."""
+        return {
+            "project": str(self.project.root),
+            "source": self.project.source,
+            "version": self.project.version,
+            "newest": self.newest,
+            "answers": self.project.answers,
+            "edited": self.edited,
+            "yours": self.yours,
+        }
+
+    def table(self) -> Group:
+        """Return all of it for a person."""
+        facts = Table.grid(padding=(0, 2))
+        origin = {"version": self.project.version, "newest": self.newest or "unknown (no network)"}
+        answers = {key: _shown(value) for key, value in self.project.answers.items()}
+        for name, value in {**origin, "source": self.project.source, **answers}.items():
+            facts.add_row(name, Text(value))
+        edited = [f"{path} ({how})" for path, how in (self.edited or {}).items()]
+        yours = self.yours or []
+        known = self.edited is not None
+        lines = [
+            *_section("Edited files of the template; an update merges them:", edited, known),
+            *_section("Your files; no update touches them:", yours, known),
+        ]
+        return Group(facts, *(Text(line, overflow="fold") for line in lines))
+
+
+def _section(title: str, paths: list[str], known: bool) -> list[str]:
+    none = "none" if known else "unknown: this version of the template cannot be had"
+    return ["", title, *(f"  {path}" for path in paths or [none])]
+
+
+def _shown(answer: Any) -> str:
+    return ", ".join(map(str, answer)) if isinstance(answer, list) else str(answer)
+
+
+def status(project: Project) -> Status:
+    """Find out where a project stands."""
+    with tempfile.TemporaryDirectory(prefix="inferplate-", ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        newest = None
+        rendered: Rendered | None = None
+        try:
+            releases = Releases(project.source, folder / "source", _PATIENCE)
+            newest = releases.newest()
+            rendered = render_version(releases, project, project.version, project.answers, folder)
+        except Unreachable:
+            rendered = _render_installed(project, folder)
+        except InferplateError:
+            rendered = None
+        if rendered is None:
+            return Status(project, newest, None, None)
+        return Status(project, newest, _edited(project, rendered), _yours(project, rendered))
+
+
+def _render_installed(project: Project, folder: Path) -> Rendered | None:
+    """Render the template inside the wheel, where it is the version that the project came from."""
+    template = bundled_template()
+    if template is None or project.version != f"v{installed_version('inferplate')}":
+        return None
+    return render_template(template, project, project.version, project.answers, folder)
+
+
+def _edited(project: Project, rendered: Rendered) -> dict[str, str]:
+    emitted = _files(rendered.files)
+    states = {path: _compare(project.root / path, rendered.files / path) for path in emitted}
+    return {path: how for path, how in states.items() if how and not rendered.is_users(path)}
+
+
+def _compare(actual: Path, emitted: Path) -> str:
+    if not actual.is_file():
+        return "deleted"
+    same = _content(actual) == _content(emitted)
+    return "" if same else "edited"
+
+
+def _content(path: Path) -> bytes:
+    return path.read_bytes().replace(b"\r\n", b"\n")
+
+
+def _yours(project: Project, rendered: Rendered) -> list[str]:
+    emitted = _files(rendered.files)
+    try:
+        listing = ("--cached", "--others", "--exclude-standard", "-z", "--", ".")
+        known = project.git.fields("ls-files", *listing)
+    except InferplateError:
+        known = emitted
+    return sorted(
+        path
+        for path in {*known}
+        if (rendered.is_users(path) or path not in emitted) and (project.root / path).is_file()
+    )
+
+
+def _files(folder: Path) -> list[str]:
+    found = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    return sorted(found)

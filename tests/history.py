@@ -1,0 +1,167 @@
+"""The template's history as it may go on, and projects that live through it."""
+
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import copier
+
+from inferplate.git import Git
+from inferplate.hygiene import tree
+from inferplate.matrix import Variant
+from inferplate.project import Project
+from inferplate.source import template_root
+from inferplate.workbench import Workbench
+
+MakeProject = Callable[..., Path]
+
+OLDEST, PREVIOUS, NEWEST = "v0.1.0", "v0.2.0", "v0.3.0"
+Edit = Callable[[str], str | None]
+
+_IGNORED = shutil.ignore_patterns("__pycache__", "*.py[co]", ".*_cache")
+
+
+def repository(folder: Path) -> Git:
+    """Make a folder a repository with everything in it committed."""
+    git = Git(folder)
+    git.raw("init", "--quiet", "--initial-branch=main")
+    for key, value in {"name": "A User", "email": "user@example.org"}.items():
+        git.raw("config", f"user.{key}", value)
+    commit(git, "begin")
+    return git
+
+
+def commit(git: Git, message: str) -> None:
+    git.raw("add", "--all", "--force")
+    git.raw("commit", "--quiet", "--allow-empty", "--message", message)
+
+
+def first(line: str) -> Edit:
+    return lambda text: f"{line}\n{text}"
+
+
+def last(line: str) -> Edit:
+    return lambda text: f"{text}{line}\n"
+
+
+def new(text: str) -> Edit:
+    return lambda _: text
+
+
+def gone(_: str) -> None:
+    return None
+
+
+def edit(root: Path, edits: Mapping[str, Edit]) -> None:
+    """Change the text of files; an edit that returns none deletes its file."""
+    for name, change in edits.items():
+        path = root / name
+        changed = change(path.read_text(encoding="utf-8") if path.exists() else "")
+        if changed is None:
+            path.unlink()
+        else:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(changed, encoding="utf-8")
+
+
+def release(template: Path, version: str, edits: Mapping[str, Edit]) -> None:
+    """Commit a change of the template and tag it as a version, with an entry in the changelog."""
+    heading = f"\n## [{version.removeprefix('v')}]\n\n### Changed\n\n- What {version} brings.\n"
+    edit(template, {**edits, "CHANGELOG.md": lambda text: text.replace("\n", heading, 1)})
+    git = Git(template)
+    commit(git, version)
+    git.raw("tag", version)
+
+
+def move(template: Path, old: str, new_path: str) -> None:
+    (template / old).rename(template / new_path)
+
+
+def history(bench: Workbench) -> Path:
+    """Return a repository of the template with three versions; today's is the oldest."""
+
+    def make(folder: Path) -> None:
+        folder.mkdir(parents=True)
+        for name in ("template", "copier.yml", "CHANGELOG.md"):
+            source = template_root() / name
+            if source.is_dir():
+                shutil.copytree(source, folder / name, ignore=_IGNORED)
+            else:
+                shutil.copyfile(source, folder / name)
+        repository(folder).raw("tag", OLDEST)
+        service = "template/service"
+        release(
+            folder,
+            PREVIOUS,
+            {
+                "copier.yml": last("region:\n  type: str\n  ask: false\n  default: nowhere"),
+                f"{service}/Dockerfile.jinja": first("# For the region {{ region }}."),
+                f"{service}/README.md.jinja": first("<!-- since 0.2.0 -->"),
+                f"{service}/pyproject.toml.jinja": first("# since 0.2.0"),
+                f"{service}/src/service/config.py": first("# since 0.2.0"),
+                f"{service}/src/service/added.py": new('"""Since 0.2.0."""\n'),
+                f"{service}/tests/test_load.py": last("# since 0.2.0"),
+                f"{service}/tests/test_config.py": last("# since 0.2.0"),
+                f"{service}/src/service/model.py.jinja": last("# since 0.2.0"),
+                f"{service}/tests/test_model.py": last("# since 0.2.0"),
+            },
+        )
+        move(folder, f"{service}/src/service/cpu.py", f"{service}/src/service/processors.py")
+        release(
+            folder,
+            NEWEST,
+            {
+                f"{service}/.env.example": gone,
+                f"{service}/Makefile.jinja": last("# since 0.3.0"),
+                f"{service}/src/service/processors.py": first("# since 0.3.0"),
+                f"{service}/src/service/added.py": last("# since 0.3.0"),
+                f"{service}/train.py.jinja": last("# since 0.3.0"),
+            },
+        )
+
+    return bench.once("history", make)
+
+
+def emitted(bench: Workbench, variant: Variant, version: str) -> Path:
+    """Return what Copier emits for a variant from a version of the history."""
+    source = history(bench)
+
+    def make(folder: Path) -> None:
+        copier.run_copy(
+            str(source),
+            folder,
+            data=variant.answers(),
+            vcs_ref=version,
+            defaults=True,
+            quiet=True,
+            settings=copier.Settings(),
+        )
+
+    return bench.once(f"emitted/{version}/{variant}", make)
+
+
+def files(project: Path) -> dict[str, bytes]:
+    return {
+        name: content for name, content in tree(project).items() if not name.startswith(".git/")
+    }
+
+
+def state(project: Path) -> tuple[object, ...]:
+    git = Git(project)
+    index = (project / ".git/index").read_bytes()
+    return files(project), index, git.text("rev-parse", "HEAD"), git.text("status", "--porcelain")
+
+
+def save(project: Path, edits: Mapping[str, Edit]) -> None:
+    edit(project, edits)
+    commit(Git(project), "edits")
+
+
+def of(template: Path, project: Path) -> Path:
+    """Let a project come from another repository of the template."""
+    answers = project / ".copier-answers.yml"
+    recorded = answers.read_text(encoding="utf-8")
+    source = Project.read(project).source
+    answers.write_text(recorded.replace(source, str(template)), encoding="utf-8")
+    commit(Git(project), "origin")
+    return project

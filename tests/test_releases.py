@@ -1,0 +1,74 @@
+"""Versions of a template: which is newest, which is meant, and what changed between two."""
+
+from collections.abc import Sequence
+
+import pytest
+
+from inferplate.releases import address, by_version, changes_between, newest, parse
+
+CHANGELOG = """# Changelog
+
+## [Unreleased]
+
+- Not yet.
+
+## [0.10.0] - 2026-12-03
+
+### Added
+
+- Ten.
+
+## [0.2.0] - 2026-12-02
+
+- Two.
+
+## 0.1.0
+
+- One.
+"""
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("gh:inferplate/inferplate", "https://github.com/inferplate/inferplate.git"),
+        ("gl:/team/template.git", "https://gitlab.com/team/template.git"),
+        ("git+https://example.org/template", "https://example.org/template"),
+        ("git@example.org:team/template.git", "git@example.org:team/template.git"),
+        ("/srv/template", "/srv/template"),
+    ],
+)
+def test_a_source_is_spelled_as_git_does(source: str, expected: str) -> None:
+    assert address(source) == expected
+
+
+@pytest.mark.parametrize(
+    ("tags", "expected"),
+    [
+        (["v0.10.0", "v0.9.0", "v0.11.0rc1", "nightly"], "v0.10.0"),
+        (["0.1.0"], "0.1.0"),
+        (["v1.0.0a1"], None),
+        ([], None),
+    ],
+)
+def test_the_newest_version_is_no_prerelease(tags: Sequence[str], expected: str | None) -> None:
+    assert newest(by_version(tags)) == expected
+
+
+def test_a_commit_after_a_version_is_newer_than_it_and_older_than_the_next() -> None:
+    versions = [parse(text) for text in ("v0.2.0", "v0.2.0-3-g0123abc", "v0.2.1")]
+    release, between, following = (version for version in versions if version)
+    assert release < between < following
+
+
+@pytest.mark.parametrize("commit", ["0123abc", "1234567", "12345a6"])
+def test_a_bare_commit_is_no_version(commit: str) -> None:
+    assert parse(commit) is None
+
+
+def test_the_changes_between_two_versions_are_cut_out_of_the_changelog() -> None:
+    both = changes_between(CHANGELOG, "v0.1.0", "v0.10.0")
+    assert both == CHANGELOG[CHANGELOG.index("## [0.10.0]") : CHANGELOG.index("\n## 0.1.0")].strip()
+    assert changes_between(CHANGELOG, "v0.2.0", "v0.2.0") == ""
+    assert "Not yet" not in changes_between(CHANGELOG, "v0.1.0", "v9.0.0")
+    assert changes_between(CHANGELOG, "0123abc", "v0.2.0") == ""

@@ -1,0 +1,85 @@
+"""What ``inferplate status`` says of a project."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from conftest import ALL_VARIANTS, Run
+from history import NEWEST, PREVIOUS, MakeProject, edit, emitted, gone, last, new, save, state
+
+from inferplate import status as status_module
+from inferplate.project import Project
+from inferplate.source import template_root
+from inferplate.status import status
+from inferplate.workbench import Workbench
+
+
+def test_says_version_answers_edits_and_what_is_yours(make_project: MakeProject) -> None:
+    project = make_project(version=PREVIOUS)
+    edits = {"Makefile": last("# mine"), ".env.example": gone, "train.py": last("# mine")}
+    save(project, {**edits, "src/service/own.py": new("# mine\n")})
+    edit(project, {"README.md": last("not committed")})
+    found = status(Project.read(project))
+    assert (found.project.version, found.newest) == (PREVIOUS, NEWEST)
+    assert found.edited == {".env.example": "deleted", "Makefile": "edited", "README.md": "edited"}
+    assert found.yours == [
+        "src/service/model.py",
+        "src/service/own.py",
+        "src/service/routes.py",
+        "tests/golden.json",
+        "tests/test_model.py",
+        "train.py",
+    ]
+
+
+def test_needs_no_repository(bench: Workbench, tmp_path: Path) -> None:
+    project = shutil.copytree(emitted(bench, ALL_VARIANTS[0], NEWEST), tmp_path / "project")
+    edit(project, {"Makefile": last("# mine")})
+    found = status(Project.read(project))
+    assert found.edited == {"Makefile": "edited"}
+    assert found.yours is not None
+    assert "train.py" in found.yours
+
+
+def test_the_command_prints_a_table_or_json_and_changes_nothing(
+    make_project: MakeProject, inferplate: Run
+) -> None:
+    project = make_project()
+    before = state(project)
+    code, table, _ = inferplate("status", project)
+    assert code == 0
+    assert "v0.1.0" in table
+    assert "framework" in table
+    code, text, _ = inferplate("status", project, "--format", "json")
+    assert code == 0
+    document = json.loads(text)
+    assert document["answers"]["framework"] == "fastapi"
+    assert document["edited"] == {}
+    assert state(project) == before
+
+
+def test_without_the_source_it_says_what_the_answers_file_says(
+    make_project: MakeProject, inferplate: Run
+) -> None:
+    project = make_project()
+    edit(project, {".copier-answers.yml": lambda text: text.replace("history", "nowhere")})
+    code, table, _ = inferplate("status", project)
+    assert code == 0
+    assert "unknown (no network)" in table
+    assert "unknown: this version of the template cannot be had" in table
+
+
+def test_without_the_source_the_installed_template_serves_for_its_own_version(
+    make_project: MakeProject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = make_project()
+    source = {".copier-answers.yml": lambda text: text.replace("history", "nowhere")}
+    save(project, {**source, "Makefile": last("# mine")})
+    monkeypatch.setattr(status_module, "bundled_template", template_root)
+    monkeypatch.setattr(status_module, "installed_version", lambda _: "0.1.0")
+    found = status(Project.read(project))
+    assert found.newest is None
+    assert found.edited == {"Makefile": "edited"}
+    monkeypatch.setattr(status_module, "installed_version", lambda _: "0.2.0")
+    assert status(Project.read(project)).edited is None

@@ -1,0 +1,633 @@
+"""An update loses nothing: newer versions, other answers, moves, interruptions."""
+
+import os
+import shutil
+import signal
+from collections.abc import Callable, Collection, Mapping
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import copier
+import pytest
+from conftest import ALL_VARIANTS, COVERING_VARIANTS, Covers, Run
+from history import (
+    NEWEST,
+    OLDEST,
+    PREVIOUS,
+    Edit,
+    MakeProject,
+    commit,
+    edit,
+    emitted,
+    files,
+    first,
+    gone,
+    history,
+    last,
+    move,
+    new,
+    of,
+    release,
+    repository,
+    save,
+    state,
+)
+
+from inferplate import rendered
+from inferplate.apply import apply
+from inferplate.git import Git, GitError
+from inferplate.matrix import Variant
+from inferplate.plan import Plan, plan_update
+from inferplate.project import Project
+from inferplate.render import render
+from inferplate.workbench import Workbench
+
+DEFAULT = ALL_VARIANTS[0]
+FRAMEWORKS, RUNTIMES, SERVERS = (
+    list(dict.fromkeys(getattr(variant, axis) for variant in ALL_VARIANTS))
+    for axis in ("framework", "runtime", "server")
+)
+
+
+@pytest.fixture
+def forked(bench: Workbench, tmp_path: Path) -> Path:
+    """Give a test a history of the template that it may continue."""
+    return Path(shutil.copytree(history(bench), tmp_path / "template"))
+
+
+def update(project: Path, to: str | None = None, **switch: Any) -> Plan:
+    plan = plan_update(Project.read(project), switch, to)
+    apply(plan)
+    return plan
+
+
+@pytest.mark.parametrize("version", [OLDEST, PREVIOUS])
+@pytest.mark.parametrize("updated", COVERING_VARIANTS, ids=str)
+def test_an_update_equals_a_fresh_render(
+    updated: Variant, version: str, make_project: MakeProject, bench: Workbench, covers: Covers
+) -> None:
+    project = make_project(updated, version)
+    plan = update(project)
+    fresh = files(emitted(bench, updated, NEWEST))
+    users = ["src/service/model.py", "tests/test_model.py", "train.py"]
+    seeded = files(emitted(bench, updated, version))
+    assert files(project) == fresh | {name: seeded[name] for name in users}
+    assert plan.conflicts == {}
+    assert Git(project).text("diff", "--cached", "--name-only") == ""
+    covers("updated as a fresh render", f"{version} {updated}", 2 * len(COVERING_VARIANTS))
+
+
+def dependency(line: str) -> Edit:
+    return lambda text: text.replace("\ndependencies = [\n", f"\ndependencies = [\n  {line}\n", 1)
+
+
+OWN: dict[str, Edit] = {
+    "src/service/model.py": last("# mine: instances and predictions"),
+    "src/service/routes.py": last("# mine: a route"),
+    "src/service/own.py": new("# mine: a module\n"),
+    "train.py": first("# mine: training"),
+    "tests/golden.json": last(""),
+}
+MERGED: dict[str, Edit] = {
+    "src/service/config.py": last("# mine: a default"),
+    "src/service/app.py": last("# mine: at the framework"),
+    "src/service/runtime.py": last("# mine: at the runtime"),
+    "src/service/serve.py": last("# mine: at the server"),
+    "src/service/cpu.py": last("# mine: in a file that will move"),
+    "pyproject.toml": dependency('"own-dependency",  # mine: a dependency'),
+    "README.md": last("# mine: a section"),
+    "Dockerfile": last("# mine: a line"),
+    "Makefile": last("# mine: a target"),
+    "src/service/added.py": new("# mine: where the template will add one\n"),
+    "tests/test_settings.py": last("# mine: in a file that was renamed"),
+}
+RENAMED_FROM, DELETED = "tests/test_config.py", "tests/test_load.py"
+NINJA, LITESTAR = (
+    Variant(framework, DEFAULT.runtime, DEFAULT.server) for framework in ("ninja", "litestar")
+)
+UPDATES: dict[str, tuple[Variant, str, str | None, dict[str, str]]] = {
+    "oldest to newest": (DEFAULT, OLDEST, None, {}),
+    "oldest to previous": (LITESTAR, OLDEST, PREVIOUS, {}),
+    "previous to newest": (NINJA, PREVIOUS, None, {}),
+    "FastAPI to Litestar": (DEFAULT, OLDEST, None, {"framework": "litestar"}),
+    "FastAPI to Django Ninja": (DEFAULT, OLDEST, None, {"framework": "ninja"}),
+    "Litestar to FastAPI": (LITESTAR, OLDEST, None, {"framework": "fastapi"}),
+    "Litestar to Django Ninja": (LITESTAR, OLDEST, None, {"framework": "ninja"}),
+    "Django Ninja to FastAPI": (NINJA, OLDEST, None, {"framework": "fastapi"}),
+    "Django Ninja to Litestar": (NINJA, OLDEST, None, {"framework": "litestar"}),
+    "to PyTorch": (DEFAULT, OLDEST, None, {"runtime": "pytorch"}),
+    "to Transformers": (DEFAULT, OLDEST, None, {"runtime": "transformers"}),
+    "to Granian": (DEFAULT, OLDEST, None, {"server": "granian"}),
+    "all at once": (DEFAULT, OLDEST, NEWEST, {"framework": "ninja", "runtime": "xgboost"}),
+}
+
+
+def edit_everything(project: Path) -> None:
+    move(project, RENAMED_FROM, "tests/test_settings.py")
+    edit(project, {**OWN, **MERGED, DELETED: gone})
+    commit(Git(project), "edits")
+
+
+def outcomes(
+    before: Mapping[str, bytes], after: Mapping[str, bytes], conflicts: Collection[str]
+) -> dict[str, str]:
+    """Say of every edit whether it was kept, is in a conflict that was named, or was lost."""
+    found = {name: "kept" if after.get(name) == before[name] else "lost" for name in OWN}
+    found[f"{DELETED} deleted"] = "lost" if DELETED in after else "kept"
+    found[f"{RENAMED_FROM} renamed"] = "lost" if RENAMED_FROM in after else "kept"
+    for name in MERGED:
+        line = next(line for line in before[name].splitlines() if b"# mine: " in line)
+        holders = [path for path, content in after.items() if line in content.splitlines()]
+        named = any(path in conflicts for path in holders)
+        found[name] = "conflict" if named else "kept" if holders else "lost"
+    return found
+
+
+@pytest.mark.parametrize("name", UPDATES)
+def test_no_edit_is_lost(
+    name: str,
+    make_project: MakeProject,
+    covers: Covers,
+    record_property: Callable[[str, object], None],
+) -> None:
+    variant, version, to, switch = UPDATES[name]
+    project = make_project(variant, version)
+    edit_everything(project)
+    before = files(project)
+    plan = update(project, to, **switch)
+    after = files(project)
+    found = outcomes(before, after, plan.conflicts)
+    record_property("edits", {name: found})
+    assert "lost" not in found.values(), found
+    marked = {path for path, content in after.items() if b"<<<<<<< yours" in content}
+    assert marked == set(plan.conflicts)
+    covers("edits in place, none lost", name, len(UPDATES))
+
+
+SWITCHES = [
+    (old, new)
+    for axis, values in (("framework", FRAMEWORKS), ("server", SERVERS))
+    for old in (Variant(**{**DEFAULT.answers(), axis: value}) for value in values)
+    for new in (Variant(**{**DEFAULT.answers(), axis: value}) for value in values)
+    if old != new
+] + [
+    (
+        Variant(DEFAULT.framework, old, DEFAULT.server),
+        Variant(DEFAULT.framework, new, DEFAULT.server),
+    )
+    for old, new in zip(RUNTIMES, RUNTIMES[1:] + RUNTIMES[:1], strict=True)
+]
+
+
+@pytest.mark.parametrize(("old", "new"), SWITCHES, ids=[f"{old} to {new}" for old, new in SWITCHES])
+def test_a_switch_equals_a_fresh_render(
+    old: Variant, new: Variant, make_project: MakeProject, bench: Workbench, covers: Covers
+) -> None:
+    project = make_project(old)
+    changed = {axis: value for axis, value in new.answers().items() if value not in str(old)}
+    plan = update(project, **changed)
+    assert files(project) == files(emitted(bench, new, OLDEST))
+    assert (plan.version, plan.conflicts, plan.to_port) == (OLDEST, {}, [])
+    covers("switched as a fresh render", f"{old} to {new}", len(SWITCHES))
+
+
+def test_a_switch_names_the_users_files_that_were_written_for_the_old_answers(
+    make_project: MakeProject,
+) -> None:
+    project = make_project()
+    artifact = {"models/own.onnx": new("weights\n")}
+    save(project, {"src/service/routes.py": last("# a route"), **artifact})
+    assert update(project, framework="ninja").to_port == ["src/service/routes.py"]
+    commit(Git(project), "switched")
+    assert update(project, server="granian").to_port == []
+    commit(Git(project), "switched")
+    plan = update(project, runtime="pytorch")
+    assert plan.to_port == ["models/own.onnx"]
+    assert (project / "models/own.onnx").read_text(encoding="utf-8") == "weights\n"
+
+
+def test_a_comment_in_the_answers_file_is_replaced_and_named(
+    make_project: MakeProject, inferplate: Run
+) -> None:
+    project = make_project()
+    save(project, {".copier-answers.yml": last("# mine")})
+    code, printed, _ = inferplate("update", project, "--server", "granian")
+    assert code == 0
+    (row,) = (line for line in printed.splitlines() if ".copier-answers.yml" in line)
+    assert "replaced" in row
+    assert "mine" not in (project / ".copier-answers.yml").read_text(encoding="utf-8")
+
+
+def test_any_answer_is_changed_and_typed_as_its_question_wants(make_project: MakeProject) -> None:
+    project = make_project()
+    plan = update(project, python_version="3.13", deploy="", description="yes: 1.10")
+    assert set(plan.switched) == {"python_version", "deploy", "description"}
+    answers = Project.read(project).answers
+    assert answers["python_version"] == "3.13"
+    assert answers["deploy"] == []
+    assert answers["description"] == "yes: 1.10"
+    assert not (project / "compose.yaml").exists()
+
+
+def test_a_commit_that_is_no_release_is_updated_to_the_next_one(
+    make_project: MakeProject, forked: Path, tmp_path: Path
+) -> None:
+    edit(forked, {"template/service/LICENSE.jinja": last("between releases")})
+    commit(Git(forked), "between releases")
+    project = tmp_path / "between"
+    copier.run_copy(str(forked), project, vcs_ref="HEAD", defaults=True, quiet=True)
+    repository(project)
+    between = Project.read(project).version
+    assert between.startswith(f"{NEWEST}-1-g")
+    assert update(project).version == between
+    release(forked, "v0.4.0", {"template/service/LICENSE.jinja": last("released")})
+    assert update(project).version == "v0.4.0"
+    licence = (project / "LICENSE").read_text(encoding="utf-8")
+    assert licence.endswith("between releases\nreleased\n")
+
+
+def test_the_users_files_are_not_brought_back(make_project: MakeProject) -> None:
+    project = make_project()
+    save(project, {"tests/test_model.py": gone, "train.py": gone})
+    update(project)
+    assert not (project / "train.py").exists()
+    assert not (project / "tests/test_model.py").exists()
+
+
+def test_a_users_file_that_is_new_in_the_template_is_seeded_once(
+    make_project: MakeProject, forked: Path
+) -> None:
+    seed = "template/service/src/service/own_settings.py"
+    release(
+        forked,
+        "v0.4.0",
+        {
+            "copier.yml": lambda text: text.replace(
+                "    /train.py\n", "    /train.py\n    /src/service/own_settings.py\n"
+            ),
+            seed: new("# a seed\n"),
+        },
+    )
+    release(forked, "v0.5.0", {seed: last("# better")})
+    project = of(forked, make_project())
+    update(project, "v0.4.0")
+    assert (project / "src/service/own_settings.py").read_text() == "# a seed\n"
+    save(project, {"src/service/own_settings.py": last("# mine")})
+    update(project, "v0.5.0")
+    assert (project / "src/service/own_settings.py").read_text() == "# a seed\n# mine\n"
+
+
+def test_edits_follow_a_file_that_the_template_moves(make_project: MakeProject) -> None:
+    project = make_project(version=PREVIOUS)
+    save(project, {"src/service/cpu.py": last("# mine")})
+    plan = update(project)
+    moved = (project / "src/service/processors.py").read_text(encoding="utf-8")
+    assert moved.startswith("# since 0.3.0\n")
+    assert moved.endswith("# mine\n")
+    assert not (project / "src/service/cpu.py").exists()
+    (change,) = (change for change in plan.changes if change.kind == "moved")
+    assert (change.path, change.moved_from, change.edited) == (
+        "src/service/processors.py",
+        "src/service/cpu.py",
+        True,
+    )
+
+
+def test_what_the_user_deleted_stays_deleted_and_is_named(make_project: MakeProject) -> None:
+    project = make_project()
+    save(project, {"tests/test_load.py": gone})
+    assert update(project, PREVIOUS).stay_deleted == ["tests/test_load.py"]
+    assert not (project / "tests/test_load.py").exists()
+
+
+def test_a_project_within_a_larger_repository_is_updated(
+    make_project: MakeProject, bench: Workbench, tmp_path: Path
+) -> None:
+    seeded = make_project(version=PREVIOUS)
+    shutil.rmtree(seeded / ".git")
+    folder = tmp_path / "all" / "services" / "naïve service"
+    shutil.move(seeded, folder)
+    (tmp_path / "all" / "other.txt").write_text("other\n")
+    git = repository(tmp_path / "all")
+    (tmp_path / "all" / "other.txt").write_text("not committed\n")
+    update(folder)
+    fresh = files(emitted(bench, DEFAULT, NEWEST))
+    assert files(folder) == fresh | {
+        "train.py": files(emitted(bench, DEFAULT, PREVIOUS))["train.py"]
+    }
+    assert git.text("diff", "--name-only", "--", "other.txt") == "other.txt"
+
+
+def test_a_conflict_is_listed_and_continue_waits_until_it_is_resolved(
+    make_project: MakeProject, inferplate: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = make_project()
+    save(project, {"Makefile": last("# mine")})
+    code, printed, _ = inferplate("update", project)
+    assert code == 1
+    assert "Makefile: choose between the marked lines" in printed
+    assert Git(project).text("diff", "--cached", "--name-only") == ""
+
+    code, _, error = inferplate("update", project, "--continue")
+    assert code == 1
+    assert error == "inferplate: conflicts are left in Makefile: resolve them first\n"
+
+    stub = "\ntest:\n\t@exit 0\n"
+    edit(project, {"Makefile": new(stub)})
+    code, printed, error = inferplate("update", project, "--continue")
+    assert (code, error) == (0, "")
+    assert "Complete, and the tests pass" in printed
+
+    edit(project, {"Makefile": new(stub.replace("exit 0", "exit 3"))})
+    code, _, error = inferplate("update", project, "--continue")
+    assert code == 1
+    assert "'make test' exited with 2" in error
+
+    edit(project, {".copier-answers.yml": lambda text: text.replace("granian", "uvicorn")})
+
+
+def set_answers(replaced: str, by: str) -> dict[str, Edit]:
+    return {".copier-answers.yml": lambda text: text.replace(replaced, by)}
+
+
+REFUSALS: dict[str, tuple[list[str], str]] = {
+    "no such version": (["--to", "0.2.5"], "no version '0.2.5': the nearest is v0.2.0 or v0.3.0"),
+    "no version at all": (["--to", "v0.2.O"], "no version 'v0.2.O': did you mean v0.2.0?"),
+    "no such framework": (["--framework", "fastpi"], "unknown framework 'fastpi': did you mean"),
+    "no such question": (["--set", "licens=MIT"], "unknown answer 'licens': did you mean"),
+    "no such choice": (["--set", "licence=GPL"], "unknown licence 'GPL': known are"),
+    "no such choice among some": (["--set", "deploy=compos"], "did you mean 'compose'?"),
+    "refused by its validator": (["--set", "author= me"], "no blanks at the beginning"),
+    "a computed answer": (["--set", "slug=mine"], "unknown answer 'slug'"),
+    "no answer": (["--set", "licence"], "give it as KEY=VALUE"),
+    "two things at once": (["--continue", "--dry-run"], "goes with no other option"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "message"), REFUSALS.values(), ids=REFUSALS)
+def test_what_cannot_be_asked_for_is_refused_in_a_line(
+    arguments: list[str], message: str, make_project: MakeProject, inferplate: Run
+) -> None:
+    project = make_project()
+    before = state(project)
+    code, _, error = inferplate("update", project, *arguments)
+    assert code == 1
+    assert error.count("\n") == 1
+    assert message in error
+    assert state(project) == before
+
+
+BAD_PROJECTS: dict[str, tuple[dict[str, Edit], str]] = {
+    "no answers file": ({".copier-answers.yml": gone}, "it is no project that came from"),
+    "no origin": ({".copier-answers.yml": new("framework: ninja\n")}, "no '_src_path' and"),
+    "no YAML": ({".copier-answers.yml": new("a: b: c\n")}, "is not YAML"),
+    "no network": (set_answers("/history", "/nowhere"), "cannot reach the template at"),
+    "unknown version": (set_answers("v0.1.0", "v9.0.0"), "has no version 'v9.0.0'"),
+    "an option for a version": (set_answers("v0.1.0", "--all"), "has no version '--all'"),
+    "answers edited by hand": (set_answers("uvicorn", "caddy"), "'server'"),
+}
+
+
+@pytest.mark.parametrize(("edits", "message"), BAD_PROJECTS.values(), ids=BAD_PROJECTS)
+def test_a_project_that_cannot_be_updated_is_refused_in_a_line(
+    edits: dict[str, Edit], message: str, make_project: MakeProject, inferplate: Run
+) -> None:
+    project = make_project()
+    save(project, edits)
+    before = state(project)
+    code, _, error = inferplate("update", project)
+    assert code == 1
+    assert error.count("\n") == 1
+    assert message in error
+    assert state(project) == before
+
+
+def test_what_is_not_committed_is_refused(make_project: MakeProject, inferplate: Run) -> None:
+    project = make_project()
+    edit(project, {"notes.txt": new("mine\n")})
+    assert "not committed (notes.txt)" in inferplate("update", project)[2]
+    shutil.rmtree(project / ".git")
+    assert "not in a git repository: 'git init'" in inferplate("update", project)[2]
+    Git(project).raw("init", "--quiet")
+    assert "not committed" in inferplate("update", project)[2]
+
+
+def without_python(text: str) -> str:
+    return "".join(line for line in text.splitlines(True) if not line.endswith(": python\n"))
+
+
+SERVICE = "template/service"
+BAD_RELEASES: dict[str, tuple[dict[str, Edit], str]] = {
+    "answers no longer allowed": ({"copier.yml": without_python}, "'runtime': 'python'"),
+    "questions that cannot be read": ({"copier.yml": new("a: b: c")}, "YAML"),
+    "an unknown variable": ({f"{SERVICE}/z.txt.jinja": new("{{ nothing }}")}, "'nothing'"),
+    "a missing include": ({f"{SERVICE}/z.txt.jinja": new("{% include 'gone' %}")}, "gone"),
+    "a wrong type": ({f"{SERVICE}/z.txt.jinja": new("{{ 1 + slug }}")}, "unsupported operand"),
+    "a division by zero": ({f"{SERVICE}/z.txt.jinja": new("{{ 1 / 0 }}")}, "division by zero"),
+}
+
+
+@pytest.mark.parametrize(("edits", "message"), BAD_RELEASES.values(), ids=BAD_RELEASES)
+def test_a_version_that_cannot_be_rendered_leaves_the_project_alone(
+    edits: dict[str, Edit], message: str, make_project: MakeProject, forked: Path, inferplate: Run
+) -> None:
+    release(forked, "v0.4.0", edits)
+    project = of(forked, make_project(Variant("fastapi", "python", "uvicorn")))
+    before = state(project)
+    code, _, error = inferplate("update", project)
+    assert code == 1
+    assert error.count("\n") == 1
+    assert error.startswith("inferplate: v0.4.0 ")
+    assert message in error
+    assert state(project) == before
+
+
+def test_a_file_that_git_does_not_know_is_not_overwritten(
+    make_project: MakeProject, inferplate: Run
+) -> None:
+    project = make_project()
+    save(project, {".gitignore": last("added.py")})
+    edit(project, {"src/service/added.py": new("# mine, and ignored\n")})
+    before = state(project)
+    code, _, error = inferplate("update", project)
+    assert code == 1
+    assert "src/service/added.py: already exists in working directory" in error
+    assert state(project) == before
+
+
+def test_an_edited_file_is_deleted_only_when_allowed(
+    make_project: MakeProject, inferplate: Run
+) -> None:
+    project = make_project(version=PREVIOUS)
+    save(project, {".env.example": last("# mine")})
+    before = state(project)
+    code, printed, error = inferplate("update", project)
+    assert code == 1
+    assert "You have edited files that the template no longer has:\n  .env.example\n" in printed
+    assert "--allow-delete" in error
+    assert state(project) == before
+    code, printed, _ = inferplate("update", project, "--allow-delete")
+    assert code == 0
+    assert not (project / ".env.example").exists()
+
+
+def test_a_dry_run_shows_what_an_update_does_and_changes_nothing(
+    make_project: MakeProject, inferplate: Run
+) -> None:
+    project = make_project()
+    save(project, {"Makefile": last("# mine")})
+    before = state(project)
+    code, printed, _ = inferplate("update", project, "--dry-run")
+    assert code == 0
+    assert "From v0.1.0 to v0.3.0" in printed
+    assert "What v0.2.0 brings." in printed
+    assert "What v0.3.0 brings." in printed
+    assert "src/service/added.py" in printed
+    assert "conflict" in printed
+    assert state(project) == before
+
+
+def test_there_may_be_nothing_to_do(make_project: MakeProject, inferplate: Run) -> None:
+    project = make_project(version=NEWEST)
+    before = state(project)
+    code, printed, _ = inferplate("update", project, "--server", DEFAULT.server)
+    assert (code, printed) == (0, f"Nothing to do: the project is at {NEWEST}.\n")
+    assert "is older than" in inferplate("update", project, "--to", OLDEST)[2]
+    assert state(project) == before
+
+
+def after(
+    call: int, run: Callable[..., bytes], failure: type[BaseException]
+) -> Callable[..., bytes]:
+    """Let one call, counted from 0, fail when it is done."""
+    number = count()
+
+    def interrupt(git: Git, *arguments: str, **options: Any) -> bytes:
+        done = run(git, *arguments, **options)
+        if next(number) == call:
+            raise failure
+        return done
+
+    return interrupt
+
+
+@pytest.fixture
+def renders_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Render each version once in a test that updates many times."""
+    kept: dict[str, Path] = {}
+
+    def render_once(template: Path, folder: Path, answers: Mapping[str, Any]) -> Path:
+        version = answers["_commit"]
+        if version not in kept:
+            kept[version] = render(template, tmp_path / "renders" / version, answers)
+        return Path(shutil.copytree(kept[version], folder))
+
+    monkeypatch.setattr(rendered, "render", render_once)
+
+
+@pytest.mark.usefixtures("renders_once")
+def test_an_interruption_leaves_the_project_as_it_was(
+    make_project: MakeProject, inferplate: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = make_project()
+    save(project, {"Makefile": last("# mine")})
+    before = state(project)
+    run = Git.raw
+    calls: list[str] = []
+
+    def note(git: Git, *arguments: str, **options: Any) -> bytes:
+        calls.append(arguments[0])
+        return run(git, *arguments, **options)
+
+    monkeypatch.setattr(Git, "raw", note)
+    inferplate("update", project, "--dry-run")
+    points = len(calls) + 2  # the patch is checked, and then applied
+    assert points > 20
+    for point in {*range(0, points, 5), *range(points - 4, points)}:
+        monkeypatch.setattr(Git, "raw", after(point, run, KeyboardInterrupt))
+        code, _, error = inferplate("update", project)
+        assert (code, error) == (130, "inferplate: interrupted\n")
+        monkeypatch.setattr(Git, "raw", run)
+        assert state(project) == before, f"after git call {point}"
+
+
+@pytest.mark.usefixtures("renders_once")
+@pytest.mark.parametrize("ending", ["SIGINT", "SIGTERM", "a full disk"])
+def test_a_patch_that_is_applied_in_part_is_taken_back(
+    ending: str, make_project: MakeProject, inferplate: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = make_project(version=PREVIOUS)
+    before = state(project)
+    run = Git.raw
+
+    def stop(git: Git, *arguments: str, **options: Any) -> bytes:
+        done = run(git, *arguments, **options)
+        if arguments[0] == "apply" and "--check" not in arguments:
+            (project / "src/service/added.py").write_text("half of it")
+            (project / "Makefile").unlink()
+            if ending == "a full disk":
+                raise GitError("git apply: no space left")
+            os.kill(os.getpid(), signal.Signals[ending])
+        return done
+
+    monkeypatch.setattr(Git, "raw", stop)
+    code, _, error = inferplate("update", project)
+    expected = (1, "git apply: no space left") if "disk" in ending else (130, "interrupted")
+    assert (code, error) == (expected[0], f"inferplate: {expected[1]}\n")
+    assert state(project) == before
+
+
+def copier_update(project: Path, **options: Any) -> None:
+    copier.run_update(
+        project,
+        defaults=True,
+        overwrite=True,
+        quiet=True,
+        unsafe=False,
+        settings=copier.Settings(),
+        **options,
+    )
+
+
+@pytest.mark.parametrize("updated", COVERING_VARIANTS[:3], ids=str)
+def test_copier_alone_updates_to_the_same(
+    updated: Variant, make_project: MakeProject, bench: Workbench
+) -> None:
+    project = make_project(updated)
+    copier_update(project)
+    by_copier = files(project)
+    git = Git(project)
+    git.raw("reset", "--quiet", "--hard")
+    git.raw("clean", "--quiet", "--force", "-d")
+    update(project)
+    assert files(project) == by_copier
+
+
+@pytest.mark.parametrize(
+    ("to", "switch"),
+    [
+        (PREVIOUS, {}),
+        (copier.VcsRef.CURRENT, {"framework": "litestar"}),
+        (copier.VcsRef.CURRENT, {"framework": "ninja"}),
+        (copier.VcsRef.CURRENT, {"runtime": "transformers"}),
+        (copier.VcsRef.CURRENT, {"server": "hypercorn"}),
+    ],
+    ids=str,
+)
+def test_copier_alone_loses_no_edit_where_no_file_moves(
+    to: str, switch: dict[str, str], make_project: MakeProject
+) -> None:
+    project = make_project()
+    edit_everything(project)
+    before = files(project)
+    copier_update(project, vcs_ref=to, data=switch)
+    after = files(project)
+    conflicts = {path for path, content in after.items() if b"<<<<<<< before" in content}
+    found = outcomes(before, after, conflicts)
+    assert "lost" not in found.values(), found
+
+
+def test_every_variant_has_the_same_files(bench: Workbench) -> None:
+    layouts = {frozenset(files(emitted(bench, each, OLDEST))) for each in COVERING_VARIANTS}
+    assert len(layouts) == 1
