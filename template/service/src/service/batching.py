@@ -35,6 +35,8 @@ Run = Callable[[Tensors], Tensors]
 Outcome = Tensors | Exception
 
 _LEARNING_RATE: Final = 1 / 8
+_SWEEP: Final = 0.005
+"""Seconds at least between two sweeps for requests whose deadline has passed."""
 _MARGIN: Final = 1.5
 """How much longer than expected the queue may take before an accepted request is late."""
 
@@ -76,10 +78,11 @@ class Pace:
 class _Request:
     """One caller's tensors on their way through the queue, in one part or several."""
 
-    __slots__ = ("answers", "arrival", "deadline", "future", "parts")
+    __slots__ = ("answers", "arrival", "deadline", "due", "future", "parts")
 
-    def __init__(self, future: "asyncio.Future[Tensors]", patience: float) -> None:
+    def __init__(self, future: "asyncio.Future[Tensors]", due: float, patience: float) -> None:
         self.future = future
+        self.due = due
         self.arrival = time.perf_counter()
         self.deadline = self.arrival + patience
         self.parts: list[_Part] = []
@@ -138,6 +141,9 @@ class Batcher:
         self._lock: Final = threading.Lock()
         self._pace: Final = Pace(batch_seconds, limits.max_rows)
         self._planned: asyncio.Handle | None = None
+        self._open: Final = dict[_Request, None]()
+        self._sweep: asyncio.TimerHandle | None = None
+        self._sweep_due = math.inf
         self._idle: Final = asyncio.Event()
         self._idle.set()
 
@@ -167,11 +173,14 @@ class Batcher:
         size = _size(tensors)
         patience = deadline - self._loop.time()
         self._admit(rows, size, patience)
-        request = _Request(self._loop.create_future(), patience)
+        request = _Request(self._loop.create_future(), deadline, patience)
+        parts = self._cut(request, tensors, rows, size)
         with self._lock:
-            for part in self._cut(request, tensors, rows, size):
+            for part in parts:
                 self._enqueue(part)
-        expiry = self._loop.call_at(deadline, self._fail, request, DeadlineExceeded)
+        self._open[request] = None
+        if deadline < self._sweep_due:
+            self._plan_sweep(deadline)
         client_left = functools.partial(self._fail, request, ClientLeft)
         abandon = telemetry.current().abandon
         abandon.add(client_left)
@@ -183,7 +192,26 @@ class Batcher:
             raise
         finally:
             abandon.discard(client_left)
-            expiry.cancel()
+            del self._open[request]
+
+    def _plan_sweep(self, due: float) -> None:
+        if self._sweep is not None:
+            self._sweep.cancel()
+        self._sweep_due = due
+        self._sweep = self._loop.call_at(due, self._fail_late) if due < math.inf else None
+
+    def _fail_late(self) -> None:
+        """Fail the requests whose deadline has passed, and plan for the next one.
+
+        One timer does it for all: making one for each request costs more than its place in a batch.
+        """
+        now = self._loop.time()
+        for request in [request for request in self._open if request.due <= now]:
+            self._fail(request, DeadlineExceeded)
+        next_due = min(
+            (request.due for request in self._open if request.due > now), default=math.inf
+        )
+        self._plan_sweep(max(next_due, now + _SWEEP))
 
     async def drained(self) -> None:
         """Wait until nothing waits and nothing runs."""
@@ -210,19 +238,24 @@ class Batcher:
         if needed > patience:
             raise QueueFull(retry_after=max(1, math.ceil(needed - patience)))
 
-    def _cut(self, request: _Request, tensors: Tensors, rows: int, size: int) -> Iterator[_Part]:
+    def _cut(self, request: _Request, tensors: Tensors, rows: int, size: int) -> list[_Part]:
         group = _signature(tensors) if self._batchable else request
         step = self._limits.max_rows
         if rows <= step:
-            yield _Part(request, 0, group, tensors, rows, size)
-            return
+            return [_Part(request, 0, group, tensors, rows, size)]
+        parts = []
         for index, start in enumerate(range(0, rows, step)):
             part = {name: array[start : start + step] for name, array in tensors.items()}
-            yield _Part(request, index, group, part, min(step, rows - start), _size(part))
+            rows_here = min(step, rows - start)
+            parts.append(_Part(request, index, group, part, rows_here, _size(part)))
+        return parts
 
     def _enqueue(self, part: _Part) -> None:
         part.request.parts.append(part)
-        self._groups.setdefault(part.group, OrderedDict())[part] = None
+        group = self._groups.get(part.group)
+        if group is None:
+            group = self._groups[part.group] = OrderedDict()
+        group[part] = None
         self._queued_rows += part.rows
         self._queued_bytes += part.size
         self._idle.clear()

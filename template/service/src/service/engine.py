@@ -169,7 +169,7 @@ class Engine:
         deadline = min(telemetry.current().deadline, now + self._settings.deadline)
         if within is not None:
             deadline = min(deadline, now + within)
-        if self._can_batch and any(len(array) == 0 for array in inputs.values()):
+        if self._can_batch and 0 in map(len, inputs.values()):
             return {spec.name: spec.zeros(0) for spec in self.outputs}
         return await self._batcher.submit(inputs, deadline)
 

@@ -5,17 +5,15 @@ from collections.abc import Callable
 from typing import Final
 
 from service import protocol, telemetry
-from service.errors import ClientLeft, ServiceError, problem, protocol_error
+from service.errors import ClientLeft, DeadlineExceeded, ServiceError, problem, protocol_error
 from service.http import Message, Receive, Send, respond
-
-_WATCH_AFTER: Final = 0.05
-"""Seconds after which it is worth watching whether the client is still there."""
 
 
 class Exchange:
     """One request and its answer: the server's channels with what the service adds to them.
 
     ``closing``: tells, when the answer begins, whether it is the last one of its connection.
+    It is made in the task that answers.
     """
 
     def __init__(
@@ -33,24 +31,34 @@ class Exchange:
         self._send: Final = send
         self._body: bytes | None = None
         self._complete = False
+        self._reading = False
+        self._late = False
         self._gone: Final = asyncio.Event()
-        self._watch_timer: asyncio.TimerHandle | None = None
+        self._task: Final = asyncio.current_task()
         self._watch_task: asyncio.Task[None] | None = None
 
     async def receive(self) -> Message:
-        """Receive the request's body, afterwards only that the client left."""
+        """Receive the request's body, afterwards only that the client left.
+
+        Raises:
+            DeadlineExceeded: the body did not arrive in time.
+        """
         if self._body is not None:
-            message = {"type": "http.request", "body": self._body, "more_body": False}
-            self._body = None
-            return message
+            body, self._body = self._body, None
+            return {"type": "http.request", "body": body, "more_body": False}
         if self._complete:
             await self._gone.wait()
             return {"type": "http.disconnect"}
-        message = dict(await self._receive())
-        if message["type"] == "http.request" and not message.get("more_body", False):
-            self._complete = True
-            loop = asyncio.get_running_loop()
-            self._watch_timer = loop.call_later(_WATCH_AFTER, self._start_watching)
+        self._reading = True
+        try:
+            message = await self._receive()
+        except asyncio.CancelledError:
+            if not self._late or self._task is None or self._task.uncancel():
+                raise
+            raise DeadlineExceeded from None
+        finally:
+            self._reading = False
+        self._complete = message["type"] == "http.request" and not message.get("more_body", False)
         return message
 
     def replay(self, body: bytes) -> None:
@@ -78,15 +86,22 @@ class Exchange:
         headers, body = render(error, self.request.request_id)
         await respond(self.send, error.status, headers, body)
 
+    def look_after(self, now: float) -> None:
+        """Watch the client of a request that takes a while, and end the wait for a late body.
+
+        ``now``: by the event loop's clock.
+        """
+        if self._complete and self._watch_task is None:
+            self._watch_task = asyncio.create_task(self._watch())
+        if self._reading and self._task is not None and now >= self.request.deadline:
+            self._late = True
+            self._reading = False
+            self._task.cancel()
+
     def close(self) -> None:
         """Stop watching the client."""
-        if self._watch_timer is not None:
-            self._watch_timer.cancel()
         if self._watch_task is not None:
             self._watch_task.cancel()
-
-    def _start_watching(self) -> None:
-        self._watch_task = asyncio.create_task(self._watch())
 
     async def _watch(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":

@@ -35,7 +35,7 @@ from service.protocol import Protocol
 log = logging.getLogger("service.front")
 
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"})
-_TICK: Final = 0.1
+_TICK: Final = 0.05
 """Seconds between two looks at whether the service drains and at what is in flight."""
 _DECIMAL: Final = re.compile(rb"[0-9]+(\.[0-9]+)?")
 
@@ -49,7 +49,8 @@ class Front:
         self._protocol: Final = Protocol(settings, engine)
         self._keys: Final = [key.get_secret_value().encode() for key in settings.api_keys]
         self._openapi: bytes | None = None
-        self._in_flight = 0
+        self._in_flight: Final = dict[Exchange, float]()
+        """Since when, by the event loop's clock; the oldest is the first."""
         self._draining = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -101,23 +102,33 @@ class Front:
             process.fail(f"the model could not be loaded: {error}")
 
     async def _watch(self) -> None:
-        """Notice that the service drains, so that clients do not reuse their connections."""
+        """Look after what takes longer than a tick, and after what is the same for everyone.
+
+        When the service drains, clients are told not to reuse their connections.
+        """
+        loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(_TICK)
             self._draining = process.draining()
             self._record_load()
+            now = loop.time()
+            for exchange, since in tuple(self._in_flight.items()):
+                if now - since < _TICK:
+                    break
+                exchange.look_after(now)
 
     def _record_load(self) -> None:
-        telemetry.HTTP_IN_FLIGHT.set(self._in_flight)
+        telemetry.HTTP_IN_FLIGHT.set(len(self._in_flight))
         telemetry.QUEUE_ROWS.set(self._engine.queued_rows)
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         began = time.perf_counter()
+        arrival = asyncio.get_running_loop().time()
         headers = dict(scope["headers"])
         request = telemetry.begin(
             headers.get(b"x-request-id", b""),
             headers.get(b"traceparent", b""),
-            asyncio.get_running_loop().time() + self._settings.deadline,
+            arrival + self._settings.deadline,
         )
         exchange = Exchange(
             request,
@@ -125,7 +136,7 @@ class Front:
             send,
             closing=lambda: self._draining and scope["http_version"].startswith("1"),
         )
-        self._in_flight += 1
+        self._in_flight[exchange] = arrival
         try:
             await self._answer(exchange, scope, headers)
         except ServiceError as error:
@@ -135,7 +146,7 @@ class Front:
             await exchange.refuse(InternalError(), scope["path"])
         finally:
             exchange.close()
-            self._in_flight -= 1
+            del self._in_flight[exchange]
             seconds = time.perf_counter() - began
             method = scope["method"] if scope["method"] in _METHODS else "OTHER"
             telemetry.record_answer(method, exchange.route, exchange.status, seconds)
@@ -151,9 +162,7 @@ class Front:
             if endpoint.action == "infer":
                 self._authorize(headers)
                 self._shorten_deadline(exchange.request, headers)
-            await self._protocol(
-                endpoint, scope, exchange.receive, exchange.send, exchange.request.deadline
-            )
+            await self._protocol(endpoint, scope, headers, exchange.receive, exchange.send)
         elif path == "/metrics":
             exchange.route = path
             _only_get(scope)
@@ -181,7 +190,7 @@ class Front:
             self._check_typed(exchange, scope["method"], headers)
             self._shorten_deadline(exchange.request, headers)
         limit = self._settings.max_body_bytes
-        body = await read_body(exchange.receive, headers, limit, exchange.request.deadline)
+        body = await read_body(exchange.receive, headers, limit)
         if is_typed and not body:
             raise Malformed("The body is empty.")
         exchange.replay(body)
@@ -235,12 +244,12 @@ class Front:
 
     def _log_access(self, method: str, path: str, exchange: Exchange, seconds: float) -> None:
         wanted = self._settings.access_log
-        path = path if path.isprintable() else repr(path)
         # What is refused is counted; a line for each would cost the rest their processor.
         failed = exchange.status >= 500 and exchange.status != 503
         is_problem = failed or seconds >= self._settings.slow_request
         if wanted == "off" or (wanted == "problems" and not is_problem):
             return
+        path = path if path.isprintable() else repr(path)
         log.log(
             logging.WARNING if is_problem else logging.INFO,
             "%s %s %d",

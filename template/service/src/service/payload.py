@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import jiter
 
-from service.errors import ClientLeft, DeadlineExceeded, Malformed, TooLarge, UnsupportedMediaType
+from service.errors import ClientLeft, Malformed, TooLarge, UnsupportedMediaType
 from service.http import Receive
 
 _WINDOW_BITS: Final = {b"gzip": 16 + zlib.MAX_WBITS, b"deflate": zlib.MAX_WBITS}
@@ -17,32 +17,27 @@ _BLOCKING_BYTES: Final = 64 * 2**10
 """More than this is compressed and decompressed off the event loop."""
 
 
-async def read_body(
-    receive: Receive, headers: dict[bytes, bytes], limit: int, deadline: float
-) -> bytes:
+async def read_body(receive: Receive, headers: dict[bytes, bytes], limit: int) -> bytes:
     """Read and decompress the body of a request.
 
-    ``limit``: bytes, as sent and decompressed. ``deadline``: in seconds of the event loop's clock.
+    ``limit``: bytes, as sent and decompressed.
 
     Raises:
         TooLarge: declared, sent or decompressed, it is more than the limit.
         UnsupportedMediaType: its content encoding is neither gzip nor deflate.
         Malformed: its bytes are not what its content encoding says.
-        DeadlineExceeded: it did not arrive in time.
         ClientLeft: the client closed the connection before its end.
     """
     encoding = headers.get(b"content-encoding", b"").strip().lower()
-    if encoding not in (b"", b"identity", *_WINDOW_BITS):
+    if encoding == b"identity":
+        encoding = b""
+    if encoding and encoding not in _WINDOW_BITS:
         raise UnsupportedMediaType("A body may be compressed with gzip or deflate only.")
     declared = headers.get(b"content-length", b"")
     if declared.isdigit() and int(declared) > limit:
         raise _too_large(limit)
-    try:
-        async with asyncio.timeout_at(deadline):
-            body = await _receive_all(receive, limit)
-    except TimeoutError:
-        raise DeadlineExceeded from None
-    if encoding not in _WINDOW_BITS:
+    body = await _receive_all(receive, limit)
+    if not encoding:
         return body
     if len(body) > _BLOCKING_BYTES:
         return await asyncio.to_thread(_decompress, body, encoding, limit)

@@ -1,5 +1,6 @@
 """The endpoints of the Open Inference Protocol V2, as a small ASGI application."""
 
+import functools
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
@@ -45,6 +46,7 @@ def owns(path: str) -> bool:
     return path == PREFIX or path.startswith(f"{PREFIX}/")
 
 
+@functools.lru_cache
 def find(path: str) -> Endpoint:
     """Find the endpoint of a path below ``/v2``.
 
@@ -82,9 +84,14 @@ class Protocol:
         self._engine: Final = engine
 
     async def __call__(
-        self, endpoint: Endpoint, scope: Scope, receive: Receive, send: Send, deadline: float
+        self,
+        endpoint: Endpoint,
+        scope: Scope,
+        headers: dict[bytes, bytes],
+        receive: Receive,
+        send: Send,
     ) -> None:
-        """Answer a request. ``deadline``: in seconds of the event loop's clock.
+        """Answer a request. ``headers``: those of the scope, by name.
 
         Raises:
             ServiceError: whatever the answer is, if it is no success.
@@ -95,7 +102,7 @@ class Protocol:
             self._check_model(endpoint)
         match endpoint.action:
             case "infer":
-                await self._infer(scope, receive, send, deadline)
+                await self._infer(headers, receive, send)
             case "metadata":
                 await self._answer(send, 200, self._metadata())
             case "server":
@@ -107,9 +114,8 @@ class Protocol:
                 ready = self._engine.ready
                 await self._answer(send, 200 if ready else 503, {"live": True, "ready": ready})
 
-    async def _infer(self, scope: Scope, receive: Receive, send: Send, deadline: float) -> None:
-        headers = dict(scope["headers"])
-        body = await read_body(receive, headers, self._settings.max_body_bytes, deadline)
+    async def _infer(self, headers: dict[bytes, bytes], receive: Receive, send: Send) -> None:
+        body = await read_body(receive, headers, self._settings.max_body_bytes)
         request = decode_request(body, _json_length(headers), self._settings)
         engine = self._engine
         outputs = select_outputs(request, engine.outputs)

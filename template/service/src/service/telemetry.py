@@ -6,8 +6,8 @@ import functools
 import logging
 import math
 import os
+import random
 import re
-import secrets
 import struct
 import sys
 from collections.abc import Callable
@@ -104,9 +104,10 @@ def current() -> Request:
 
 def begin(request_id: bytes, traceparent: bytes, deadline: float) -> Request:
     """Give the request that arrived its identity, the client's where it sent a usable one."""
-    trace = _TRACEPARENT.fullmatch(traceparent)
+    usable = request_id and _REQUEST_ID.fullmatch(request_id)
+    trace = traceparent and _TRACEPARENT.fullmatch(traceparent)
     request = Request(
-        request_id.decode("ascii") if _REQUEST_ID.fullmatch(request_id) else secrets.token_hex(16),
+        request_id.decode("ascii") if usable else f"{random.getrandbits(128):032x}",
         trace[1].decode("ascii") if trace else "",
         deadline,
     )

@@ -73,9 +73,12 @@ class TensorSpec:
 
     def accepts(self, shape: Sequence[int]) -> bool:
         """Tell whether an array of this shape can be such a tensor."""
-        return len(shape) == len(self.shape) and all(
-            wanted in (-1, size) for wanted, size in zip(self.shape, shape, strict=True)
-        )
+        if len(shape) != len(self.shape):
+            return False
+        for wanted, size in zip(self.shape, shape, strict=True):
+            if wanted != size and wanted != -1:
+                return False
+        return True
 
     def zeros(self, rows: int) -> Array:
         """Make an array of zeros (empty strings for BYTES), one element per variable dimension.
@@ -101,13 +104,13 @@ def check_inputs(specs: Sequence[TensorSpec], tensors: Tensors) -> None:
             the tensors of a model that can be batched disagree in their number of rows.
     """
     names = {spec.name for spec in specs}
-    for name in tensors:
-        if name not in names:
-            raise InvalidTensors(f"The model has no input '{name[:100]}'.")
+    if names != tensors.keys():
+        for name in tensors:
+            if name not in names:
+                raise InvalidTensors(f"The model has no input '{name[:100]}'.")
+        raise InvalidTensors(f"The input '{min(names - tensors.keys())}' is missing.")
     for spec in specs:
-        array = tensors.get(spec.name)
-        if array is None:
-            raise InvalidTensors(f"The input '{spec.name}' is missing.")
+        array = tensors[spec.name]
         if array.dtype != spec.dtype:
             raise InvalidTensors(f"The input '{spec.name}' must be {spec.datatype}.")
         if not spec.accepts(array.shape):
@@ -115,5 +118,5 @@ def check_inputs(specs: Sequence[TensorSpec], tensors: Tensors) -> None:
                 f"The input '{spec.name}' has shape {list(array.shape)}, "
                 f"the model takes {list(spec.shape)}."
             )
-    if batchable(specs) and len({len(tensors[spec.name]) for spec in specs}) > 1:
+    if len(specs) > 1 and batchable(specs) and len(set(map(len, tensors.values()))) > 1:
         raise InvalidTensors("The inputs disagree in their number of rows.")
