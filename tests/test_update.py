@@ -1,9 +1,10 @@
 """An update loses nothing: newer versions, other answers, moves, interruptions."""
 
 import os
+import re
 import shutil
 import signal
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping, Set
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -150,22 +151,29 @@ def outcomes(
     lines: Mapping[str, set[str]],
     before: Mapping[str, bytes],
     after: Mapping[str, bytes],
-    conflicts: Collection[str],
+    conflicts: Set[str],
 ) -> dict[str, str]:
     """Say of every edit whether it was kept, is in a conflict that was named, or was lost."""
-    texts = {path: set(content.decode().splitlines()) for path, content in after.items()}
+    texts = {path: content.decode() for path, content in after.items()}
     found = {
         name: "kept" if after.get(path) == before[path] else "lost"
         for name, (path, _) in OWN.items()
     }
     for name in MERGED:
         assert lines[name]
-        holders = [path for path, text in texts.items() if lines[name] <= text]
-        named = any(path in conflicts for path in holders)
-        found[name] = "conflict" if named else "kept" if holders else "lost"
+        holders = [path for path, text in texts.items() if lines[name] <= {*text.splitlines()}]
+        in_conflict = any(lines[name] & marked(texts[path]) for path in holders)
+        assert not in_conflict or conflicts & {*holders}
+        found[name] = "conflict" if in_conflict else "kept" if holders else "lost"
     found["a file deleted"] = "lost" if DELETED in after else "kept"
     found["a file renamed"] = "lost" if RENAMED_FROM in after else "kept"
     return found
+
+
+def marked(text: str) -> set[str]:
+    """Return the lines of a text that are in conflicts."""
+    conflicts = re.findall(r"^<{7} .*?^>{7} ", text, re.MULTILINE | re.DOTALL)
+    return {line for conflict in conflicts for line in conflict.splitlines()}
 
 
 def documented(name: str) -> dict[str, str]:
@@ -195,11 +203,11 @@ def test_no_edit_is_lost(
     before = files(project)
     plan = update(project, to, **switch)
     after = files(project)
-    found = outcomes(lines, before, after, plan.conflicts)
+    found = outcomes(lines, before, after, plan.conflicts.keys())
     record_property("edits", (list(UPDATES).index(name) + 1, name, found))
     assert "lost" not in found.values(), found
-    marked = {path for path, content in after.items() if b"<<<<<<< yours" in content}
-    assert marked == set(plan.conflicts)
+    with_markers = {path for path, content in after.items() if b"<<<<<<< yours" in content}
+    assert with_markers == plan.conflicts.keys()
     assert found == documented(name), "bring the table of docs/updates.md up to date"
     covers("edits in place, none lost", name, len(UPDATES))
 
