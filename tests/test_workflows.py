@@ -1,6 +1,7 @@
 """The workflows of this project and of the emitted ones: valid, safe, and the update proposed."""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -27,6 +28,12 @@ echo "$@" >> "$RECORD"
 case "$1 $2" in
     "pr list") cat "$PULL_REQUESTS" ;;
     "pr create") cat >> "$RECORD" ;;
+esac
+"""
+DOCKER = """#!/bin/sh
+case $1 in
+    save) echo image > "$3" ;;
+    run) test -s build/image.tar && exit "$FOUND" ;;
 esac
 """
 HOOK = """#!/bin/sh
@@ -78,6 +85,19 @@ def test_every_job_ends_in_time_and_says_what_it_may_do(project: Path) -> None:
         assert workflow["permissions"] == {}
         for job in workflow["jobs"].values():
             assert job.keys() >= {"permissions", "timeout-minutes"}
+
+
+@pytest.mark.parametrize("found", [0, 1])
+def test_the_scan_fails_where_something_is_found(
+    found: int, emitted_for: Callable[[str], Path], tmp_path: Path
+) -> None:
+    for name in ("Makefile", "pyproject.toml"):
+        shutil.copy(emitted_for("github") / name, tmp_path)
+    executable(tmp_path / "docker", DOCKER)
+    command = ["make", "--silent", "image-scan", "DOCKER=./docker"]
+    environment = {**os.environ, "FOUND": str(found)}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, check=False)
+    assert bool(done.returncode) == bool(found)
 
 
 @dataclass
