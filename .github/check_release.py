@@ -12,7 +12,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ import yaml
 from inferplate.hygiene import tree
 from inferplate.project import ANSWERS_FILE
 from inferplate.releases import CHANGELOG, Releases, changes_between
-from inferplate.source import PUBLIC_ADDRESS, QUESTIONS, bundled_template
+from inferplate.source import PUBLIC_ADDRESS, QUESTIONS, bundled_template, installed_version
 
 
 def main() -> None:
@@ -46,9 +45,8 @@ def release_notes(source: Path, tags: list[str], tag: str) -> str:
 
 
 def of_version(tag: str) -> Iterator[str]:
-    installed = f"v{version('inferplate')}"
-    if installed != tag:
-        yield f"the wheel is of {installed}, not of {tag}"
+    if installed_version() != tag:
+        yield f"the wheel is of {installed_version()}, not of {tag}"
 
 
 def of_template(source: Path) -> Iterator[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from history import OLDEST, MakeProject, emitted, repository
+from history import OLDEST, MakeProject, edits_table, emitted, repository
 
 from inferplate import cli
 from inferplate.checks import CHECKS
@@ -118,13 +118,29 @@ def covers(record_property: Callable[[str, object], None]) -> Covers:
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Print how many combinations each check covered."""
+    """Print what became of edits, and how many combinations each check covered."""
+    _summarize_edits(terminalreporter)
+    _summarize_coverage(terminalreporter)
+
+
+def _summarize_edits(terminalreporter: Any) -> None:
+    reports = [
+        report for kind in ("passed", "failed") for report in terminalreporter.getreports(kind)
+    ]
+    outcomes = [value for report in reports for value in _properties(report, "edits")]
+    if outcomes:
+        terminalreporter.write_sep("=", "edits x updates")
+        for line in edits_table(outcomes):
+            terminalreporter.write_line(line)
+
+
+def _summarize_coverage(terminalreporter: Any) -> None:
     covered: dict[str, set[str]] = {}
     totals: dict[str, int] = {}
     seconds: dict[str, float] = {}
     for outcome in ("passed", "failed"):
         for report in terminalreporter.getreports(outcome):
-            for check, combination, total in _coverage(report):
+            for check, combination, total in _properties(report, "covers"):
                 covered.setdefault(check, set())
                 totals[check] = total
                 seconds[check] = seconds.get(check, 0) + report.duration
@@ -144,8 +160,7 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
         )
 
 
-def _coverage(report: Any) -> Iterator[tuple[str, str, int]]:
+def _properties(report: Any, wanted: str) -> Iterator[Any]:
     for name, value in getattr(report, "user_properties", ()):
-        if name == "covers" and report.when == "call":
-            check, combination, total = value
-            yield check, combination, total
+        if name == wanted and report.when == "call":
+            yield value

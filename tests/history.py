@@ -1,14 +1,17 @@
 """The template's history as it may go on, and projects that live through it."""
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import copier
 
+from inferplate.apply import apply
 from inferplate.git import Git
 from inferplate.hygiene import tree
 from inferplate.matrix import Variant
+from inferplate.plan import Plan, plan_update
 from inferplate.project import Project
 from inferplate.source import template_root
 from inferplate.workbench import Workbench
@@ -16,7 +19,9 @@ from inferplate.workbench import Workbench
 MakeProject = Callable[..., Path]
 
 OLDEST, PREVIOUS, NEWEST = "v0.1.0", "v0.2.0", "v0.3.0"
+YOURS_BELOW = "Yours go below this line: an update leaves them alone."
 Edit = Callable[[str], str | None]
+MARKS = {"kept": "·", "conflict": "c", "lost": "LOST"}
 
 _IGNORED = shutil.ignore_patterns("__pycache__", "*.py[co]", ".*_cache")
 
@@ -42,6 +47,14 @@ def first(line: str) -> Edit:
 
 def last(line: str) -> Edit:
     return lambda text: f"{text}{line}\n"
+
+
+def swap(old: str, new_text: str) -> Edit:
+    def change(text: str) -> str:
+        assert old in text, old
+        return text.replace(old, new_text)
+
+    return change
 
 
 def new(text: str) -> Edit:
@@ -165,3 +178,36 @@ def of(template: Path, project: Path) -> Path:
     answers.write_text(recorded.replace(source, str(template)), encoding="utf-8")
     commit(Git(project), "origin")
     return project
+
+
+def update(project: Path, to: str | None = None, **switch: Any) -> Plan:
+    plan = plan_update(Project.read(project), switch, to)
+    apply(plan)
+    return plan
+
+
+def copier_update(project: Path, **options: Any) -> None:
+    copier.run_update(
+        project,
+        defaults=True,
+        overwrite=True,
+        quiet=True,
+        unsafe=False,
+        settings=copier.Settings(),
+        **options,
+    )
+
+
+def edits_table(outcomes: Iterable[tuple[int, str, Mapping[str, str]]]) -> list[str]:
+    """Write what became of every edit in every update, which have numbers and names."""
+    columns = sorted(outcomes, key=lambda column: column[0])
+    found = [outcome for _, _, outcome in columns]
+    rows = {edited: [MARKS[outcome[edited]] for outcome in found] for edited in found[0]}
+    for kind, mark in MARKS.items():
+        rows[f"**{kind} ({mark})**"] = [
+            str(list(outcome.values()).count(kind)) for outcome in found
+        ]
+    header = {"edit": [str(number) for number, _, _ in columns], "---": ["---"] * len(columns)}
+    lines = [f"{number}. {name}" for number, name, _ in columns]
+    table = [f"| {' | '.join([name, *row])} |" for name, row in (header | rows).items()]
+    return [*lines, "", *table]

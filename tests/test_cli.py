@@ -25,6 +25,8 @@ def inferplate(*arguments: str) -> subprocess.CompletedProcess[str]:
     "arguments",
     [
         ["--help"],
+        ["new", "--help"],
+        ["update", "--help"],
         ["verify", "--help"],
         ["bench", "--help"],
         ["variants"],
@@ -60,6 +62,58 @@ def test_without_a_command_it_helps() -> None:
     assert "verify" in result.stdout
 
 
+def test_the_exit_codes_are_told() -> None:
+    assert "Exit codes: 0 done; 1 refused or failed" in inferplate("--help").stdout
+
+
+@pytest.mark.parametrize(
+    ("shell", "environment"),
+    [
+        ("bash", {"COMP_WORDS": "inferplate new --framework l", "COMP_CWORD": "3"}),
+        ("zsh", {"_TYPER_COMPLETE_ARGS": "inferplate new --framework l"}),
+        (
+            "fish",
+            {
+                "_TYPER_COMPLETE_ARGS": "inferplate new --framework l",
+                "_TYPER_COMPLETE_FISH_ACTION": "get-args",
+            },
+        ),
+    ],
+)
+def test_shells_complete_choices(shell: str, environment: dict[str, str]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "inferplate"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, **environment, "_INFERPLATE_COMPLETE": f"complete_{shell}"},
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "litestar" in done.stdout
+    assert "fastapi" not in done.stdout
+
+
+def test_completion_is_offered_and_installed(tmp_path: Path) -> None:
+    offered = inferplate("--help").stdout
+    assert "--install-completion" in offered
+    assert "--show-completion" in offered
+    tool = f"{sys.executable} -m inferplate"
+    script = (
+        f'eval "$({tool} --show-completion)"; {tool} --install-completion; complete -p inferplate'
+    )
+    done = subprocess.run(
+        ["/bin/bash", "--norc", "-c", script],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "HOME": str(tmp_path)},
+    )
+    assert done.stdout.splitlines()[-1] == (
+        "complete -o default -F _inferplate_completion inferplate"
+    )
+    assert list((tmp_path / ".bash_completions").iterdir())
+
+
 def test_lists_the_variants_as_a_table() -> None:
     result = inferplate("variants", "--framework", "ninja", "--server", "granian")
     assert "8 combinations" in result.stdout
@@ -92,6 +146,8 @@ def test_lists_the_variants_as_a_matrix_of_a_workflow() -> None:
         (["variants", "--format", "gitlab"], 1, "unknown format 'gitlab': did you mean 'github'"),
         (["variants", "--framwork", "ninja"], 2, "No such option: --framwork"),
         (["verfy"], 2, "Did you mean 'verify'"),
+        (["new"], 2, "Missing argument 'DEST'"),
+        (["new", "a", "--framework", "fastpi"], 1, "unknown framework 'fastpi': did you mean"),
         (["verify", "--check", "sute"], 1, "unknown check 'sute': did you mean 'suite'?"),
         (["verify", "--report", "xml", "file"], 1, "unknown report 'xml': known are json, junit"),
         (["verify", "--jobs", "some"], 2, "--jobs"),

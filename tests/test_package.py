@@ -1,14 +1,21 @@
 """The wheel carries the template, and works where there is no checkout."""
 
+import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from history import OLDEST, files, first, history, release, repository
 
+from inferplate.git import Git
 from inferplate.hygiene import tree
-from inferplate.source import template_root
+from inferplate.project import Project
+from inferplate.releases import address
+from inferplate.source import PUBLIC_ADDRESS, installed_version, template_root
+from inferplate.workbench import Workbench
 
 
 @pytest.fixture(scope="module")
@@ -61,3 +68,51 @@ def test_the_installed_tool_finds_it(installed: Path, tmp_path: Path) -> None:
         check=True,
     )
     assert Path(done.stdout.strip()) == installed / "inferplate/_template"
+
+
+@pytest.fixture
+def environment(installed: Path, bench: Workbench, tmp_path: Path) -> dict[str, str]:
+    """Stand in for a machine with the wheel, where the public address leads to a folder.
+
+    In that repository the wheel's version is tagged, and a later one.
+    """
+    public = Path(shutil.copytree(history(bench), tmp_path / "public"))
+    git = Git(public)
+    git.raw("checkout", "--quiet", "-B", "main", OLDEST)
+    for tag in git.text("tag").splitlines():
+        git.raw("tag", "--delete", tag)
+    git.raw("tag", installed_version())
+    release(public, "v99.0.0", {"template/service/Makefile.jinja": first("# since 99")})
+    return {
+        "COPIER_CACHE_DIR": str(tmp_path / "cache"),
+        "GIT_CONFIG_COUNT": "1",
+        "GIT_CONFIG_KEY_0": f"url.{public}.insteadOf",
+        "GIT_CONFIG_VALUE_0": address(PUBLIC_ADDRESS),
+        "HOME": str(tmp_path),
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": str(installed),
+    }
+
+
+def test_the_wheel_and_git_give_identical_projects_that_updates_know(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    def run(*command: str) -> None:
+        command = (sys.executable, "-m", *command)
+        subprocess.run(command, cwd=tmp_path, env=environment, check=True, capture_output=True)
+
+    given = {"framework": "litestar", "runtime": "python", "licence": "MIT"}
+    answers = [f"{name}={value}" for name, value in given.items()]
+    version = installed_version()
+    data = [part for answer in answers for part in ("--data", answer)]
+    run("copier", "copy", "--defaults", "--vcs-ref", version, *data, PUBLIC_ADDRESS, "by-copier")
+    sets = [part for answer in answers for part in ("--set", answer)]
+    run("inferplate", "new", "by-new", "--defaults", *sets)
+    project = tmp_path / "by-new"
+    assert files(project) == files(tmp_path / "by-copier")
+    assert Project.read(project).source == PUBLIC_ADDRESS
+    assert Project.read(project).version == version
+    repository(project)
+    run("inferplate", "update", "by-new")
+    assert Project.read(project).version == "v99.0.0"
+    assert (project / "Makefile").read_text(encoding="utf-8").startswith("# since 99\n")

@@ -9,6 +9,7 @@ import pytest
 from conftest import Run
 from history import NEWEST, MakeProject, commit, edit, new, save
 
+from inferplate import new as new_module
 from inferplate.git import Git
 from inferplate.hygiene import tree
 from inferplate.matrix import AXES, axis_choices, read_questions, variants
@@ -52,18 +53,34 @@ def test_the_tree_is_what_is_emitted(template: Path, tmp_path: Path) -> None:
         elif name != "…":
             assert "".join([*folders, name]) in files, line
     yours = {line.split()[0] for line in drawn.splitlines() if " yours:" in line}
-    assert yours == {"model.py", "routes.py", "train.py"}
+    assert yours == {"model.py", "own_settings.py", "routes.py", "train.py"}
 
 
-def test_the_copier_commands_work(template: Path, tmp_path: Path) -> None:
-    commands = [
+def commands(program: str) -> list[list[str]]:
+    return [
         shlex.split(line, comments=True)
         for block in blocks("sh")
         for line in block.replace("\\\n", " ").splitlines()
-        if line.startswith("copier copy")
+        if line.startswith(program)
     ]
-    assert [command[2] for command in commands] == [PUBLIC_ADDRESS] * 2
-    for number, command in enumerate(commands):
+
+
+def test_the_new_commands_work(
+    template: Path, tmp_path: Path, inferplate: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(new_module, "bundled_template", lambda: template)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    for number, (_, command, _, *options) in enumerate(commands("inferplate new")):
+        project = tmp_path / str(number)
+        defaults = [] if "--defaults" in options else ["--defaults"]
+        assert inferplate(command, project, *options, *defaults)[0] == 0
+        answers = [Project.read(project).answers[axis] for axis in AXES]
+    assert answers == ["litestar", "xgboost", "granian"]
+
+
+def test_the_copier_commands_work(template: Path, tmp_path: Path) -> None:
+    assert [command[2] for command in commands("copier copy")] == [PUBLIC_ADDRESS] * 2
+    for number, command in enumerate(commands("copier copy")):
         data = dict(part.split("=") for part in command if "=" in part)
         copier.run_copy(
             str(template),

@@ -26,6 +26,7 @@ def test_says_version_answers_edits_and_what_is_yours(make_project: MakeProject)
     assert found.yours == [
         "src/service/model.py",
         "src/service/own.py",
+        "src/service/own_settings.py",
         "src/service/routes.py",
         "tests/golden.json",
         "tests/test_model.py",
@@ -77,9 +78,9 @@ def test_without_the_source_the_installed_template_serves_for_its_own_version(
     source = {".copier-answers.yml": lambda text: text.replace("history", "nowhere")}
     save(project, {**source, "Makefile": last("# mine")})
     monkeypatch.setattr(status_module, "bundled_template", template_root)
-    monkeypatch.setattr(status_module, "installed_version", lambda _: "0.1.0")
+    monkeypatch.setattr(status_module, "installed_version", lambda: "v0.1.0")
     found = status(Project.read(project))
     assert found.newest is None
     assert found.edited == {"Makefile": "edited"}
-    monkeypatch.setattr(status_module, "installed_version", lambda _: "0.2.0")
+    monkeypatch.setattr(status_module, "installed_version", lambda: "v0.2.0")
     assert status(Project.read(project)).edited is None

@@ -12,12 +12,15 @@ import copier
 import pytest
 from conftest import ALL_VARIANTS, COVERING_VARIANTS, Covers, Run
 from history import (
+    MARKS,
     NEWEST,
     OLDEST,
     PREVIOUS,
+    YOURS_BELOW,
     Edit,
     MakeProject,
     commit,
+    copier_update,
     edit,
     emitted,
     files,
@@ -32,15 +35,16 @@ from history import (
     repository,
     save,
     state,
+    swap,
+    update,
 )
 
 from inferplate import rendered
-from inferplate.apply import apply
 from inferplate.git import Git, GitError
 from inferplate.matrix import Variant
-from inferplate.plan import Plan, plan_update
 from inferplate.project import Project
 from inferplate.render import render
+from inferplate.source import template_root
 from inferplate.workbench import Workbench
 
 DEFAULT = ALL_VARIANTS[0]
@@ -54,12 +58,6 @@ FRAMEWORKS, RUNTIMES, SERVERS = (
 def forked(bench: Workbench, tmp_path: Path) -> Path:
     """Give a test a history of the template that it may continue."""
     return Path(shutil.copytree(history(bench), tmp_path / "template"))
-
-
-def update(project: Path, to: str | None = None, **switch: Any) -> Plan:
-    plan = plan_update(Project.read(project), switch, to)
-    apply(plan)
-    return plan
 
 
 @pytest.mark.parametrize("version", [OLDEST, PREVIOUS])
@@ -78,29 +76,37 @@ def test_an_update_equals_a_fresh_render(
     covers("updated as a fresh render", f"{version} {updated}", 2 * len(COVERING_VARIANTS))
 
 
-def dependency(line: str) -> Edit:
-    return lambda text: text.replace("\ndependencies = [\n", f"\ndependencies = [\n  {line}\n", 1)
-
-
-OWN: dict[str, Edit] = {
-    "src/service/model.py": last("# mine: instances and predictions"),
-    "src/service/routes.py": last("# mine: a route"),
-    "src/service/own.py": new("# mine: a module\n"),
-    "train.py": first("# mine: training"),
-    "tests/golden.json": last(""),
+OWN: dict[str, tuple[str, Edit]] = {
+    "own model and schemas": ("src/service/model.py", last("# mine: instances, predictions")),
+    "an own route": ("src/service/routes.py", last("# mine: a route")),
+    "an own setting": ("src/service/own_settings.py", last("# mine: a setting")),
+    "an own module": ("src/service/own.py", new("# mine: a module\n")),
+    "own training": ("train.py", first("# mine: training")),
+    "own golden values": ("tests/golden.json", last("")),
 }
-MERGED: dict[str, Edit] = {
-    "src/service/config.py": last("# mine: a default"),
-    "src/service/app.py": last("# mine: at the framework"),
-    "src/service/runtime.py": last("# mine: at the runtime"),
-    "src/service/serve.py": last("# mine: at the server"),
-    "src/service/cpu.py": last("# mine: in a file that will move"),
-    "pyproject.toml": dependency('"own-dependency",  # mine: a dependency'),
-    "README.md": last("# mine: a section"),
-    "Dockerfile": last("# mine: a line"),
-    "Makefile": last("# mine: a target"),
-    "src/service/added.py": new("# mine: where the template will add one\n"),
-    "tests/test_settings.py": last("# mine: in a file that was renamed"),
+MERGED: dict[str, tuple[str, Edit]] = {
+    "an own dependency": (
+        "pyproject.toml",
+        swap(f"{YOURS_BELOW}\n", f'{YOURS_BELOW}\n  "own-dependency>=1",\n'),
+    ),
+    "own notes in the README": ("README.md", last("My notes.")),
+    "another bound of a dependency": ("pyproject.toml", swap('"numpy>=2.1"', '"numpy>=2.2"')),
+    "another default of a setting": (
+        "src/service/config.py",
+        swap("default=8000, ge=1", "default=9000, ge=1"),
+    ),
+    "another text in the README": ("README.md", swap("The image holds", "Mine holds")),
+    "another line in the Dockerfile": ("Dockerfile", swap("EXPOSE 8000", "EXPOSE 9000")),
+    "a target at the end of the Makefile": ("Makefile", last("mine:\n\t@exit 0")),
+    "a line at the end of app.py": ("src/service/app.py", last("# mine: at the framework")),
+    "a line at the end of runtime.py": ("src/service/runtime.py", last("# mine: at the runtime")),
+    "a line at the end of serve.py": ("src/service/serve.py", last("# mine: at the server")),
+    "a line in a file that moves": ("src/service/cpu.py", last("# mine: in a file that moves")),
+    "a file of a name that the template takes": (
+        "src/service/added.py",
+        new("# mine: where the template adds one\n"),
+    ),
+    "a line in a file that was renamed": ("tests/test_settings.py", last("# mine: renamed")),
 }
 RENAMED_FROM, DELETED = "tests/test_config.py", "tests/test_load.py"
 NINJA, LITESTAR = (
@@ -123,25 +129,57 @@ UPDATES: dict[str, tuple[Variant, str, str | None, dict[str, str]]] = {
 }
 
 
-def edit_everything(project: Path) -> None:
+def edit_everything(project: Path) -> dict[str, set[str]]:
+    """Make every edit, and return the lines that each has made."""
     move(project, RENAMED_FROM, "tests/test_settings.py")
-    edit(project, {**OWN, **MERGED, DELETED: gone})
+    lines = {}
+    for name, (path, change) in {**OWN, **MERGED}.items():
+        before = lines_of(project / path)
+        edit(project, {path: change})
+        lines[name] = lines_of(project / path) - before
+    edit(project, {DELETED: gone})
     commit(Git(project), "edits")
+    return lines
+
+
+def lines_of(path: Path) -> set[str]:
+    return set(path.read_text(encoding="utf-8").splitlines()) if path.exists() else set()
 
 
 def outcomes(
-    before: Mapping[str, bytes], after: Mapping[str, bytes], conflicts: Collection[str]
+    lines: Mapping[str, set[str]],
+    before: Mapping[str, bytes],
+    after: Mapping[str, bytes],
+    conflicts: Collection[str],
 ) -> dict[str, str]:
     """Say of every edit whether it was kept, is in a conflict that was named, or was lost."""
-    found = {name: "kept" if after.get(name) == before[name] else "lost" for name in OWN}
-    found[f"{DELETED} deleted"] = "lost" if DELETED in after else "kept"
-    found[f"{RENAMED_FROM} renamed"] = "lost" if RENAMED_FROM in after else "kept"
+    texts = {path: set(content.decode().splitlines()) for path, content in after.items()}
+    found = {
+        name: "kept" if after.get(path) == before[path] else "lost"
+        for name, (path, _) in OWN.items()
+    }
     for name in MERGED:
-        line = next(line for line in before[name].splitlines() if b"# mine: " in line)
-        holders = [path for path, content in after.items() if line in content.splitlines()]
+        assert lines[name]
+        holders = [path for path, text in texts.items() if lines[name] <= text]
         named = any(path in conflicts for path in holders)
         found[name] = "conflict" if named else "kept" if holders else "lost"
+    found["a file deleted"] = "lost" if DELETED in after else "kept"
+    found["a file renamed"] = "lost" if RENAMED_FROM in after else "kept"
     return found
+
+
+def documented(name: str) -> dict[str, str]:
+    """Read what the documentation says of an update, by edit."""
+    text = (template_root() / "docs/updates.md").read_text(encoding="utf-8")
+    rows = [cells(line) for line in text.splitlines() if line.startswith("| ")]
+    (number,) = (line.partition(".")[0] for line in text.splitlines() if line.endswith(f". {name}"))
+    column = rows[0].index(number)
+    kinds = {mark: kind for kind, mark in MARKS.items()}
+    return {row[0]: kinds[row[column]] for row in rows[2:] if "**" not in row[0]}
+
+
+def cells(row: str) -> list[str]:
+    return [cell.strip() for cell in row.strip("|").split("|")]
 
 
 @pytest.mark.parametrize("name", UPDATES)
@@ -153,15 +191,16 @@ def test_no_edit_is_lost(
 ) -> None:
     variant, version, to, switch = UPDATES[name]
     project = make_project(variant, version)
-    edit_everything(project)
+    lines = edit_everything(project)
     before = files(project)
     plan = update(project, to, **switch)
     after = files(project)
-    found = outcomes(before, after, plan.conflicts)
-    record_property("edits", {name: found})
+    found = outcomes(lines, before, after, plan.conflicts)
+    record_property("edits", (list(UPDATES).index(name) + 1, name, found))
     assert "lost" not in found.values(), found
     marked = {path for path, content in after.items() if b"<<<<<<< yours" in content}
     assert marked == set(plan.conflicts)
+    assert found == documented(name), "bring the table of docs/updates.md up to date"
     covers("edits in place, none lost", name, len(UPDATES))
 
 
@@ -258,13 +297,13 @@ def test_the_users_files_are_not_brought_back(make_project: MakeProject) -> None
 def test_a_users_file_that_is_new_in_the_template_is_seeded_once(
     make_project: MakeProject, forked: Path
 ) -> None:
-    seed = "template/service/src/service/own_settings.py"
+    seed = "template/service/src/service/own_views.py"
     release(
         forked,
         "v0.4.0",
         {
             "copier.yml": lambda text: text.replace(
-                "    /train.py\n", "    /train.py\n    /src/service/own_settings.py\n"
+                "    /train.py\n", "    /train.py\n    /src/service/own_views.py\n"
             ),
             seed: new("# a seed\n"),
         },
@@ -272,10 +311,10 @@ def test_a_users_file_that_is_new_in_the_template_is_seeded_once(
     release(forked, "v0.5.0", {seed: last("# better")})
     project = of(forked, make_project())
     update(project, "v0.4.0")
-    assert (project / "src/service/own_settings.py").read_text() == "# a seed\n"
-    save(project, {"src/service/own_settings.py": last("# mine")})
+    assert (project / "src/service/own_views.py").read_text() == "# a seed\n"
+    save(project, {"src/service/own_views.py": last("# mine")})
     update(project, "v0.5.0")
-    assert (project / "src/service/own_settings.py").read_text() == "# a seed\n# mine\n"
+    assert (project / "src/service/own_views.py").read_text() == "# a seed\n# mine\n"
 
 
 def test_edits_follow_a_file_that_the_template_moves(make_project: MakeProject) -> None:
@@ -578,18 +617,6 @@ def test_a_patch_that_is_applied_in_part_is_taken_back(
     assert state(project) == before
 
 
-def copier_update(project: Path, **options: Any) -> None:
-    copier.run_update(
-        project,
-        defaults=True,
-        overwrite=True,
-        quiet=True,
-        unsafe=False,
-        settings=copier.Settings(),
-        **options,
-    )
-
-
 @pytest.mark.parametrize("updated", COVERING_VARIANTS[:3], ids=str)
 def test_copier_alone_updates_to_the_same(
     updated: Variant, make_project: MakeProject, bench: Workbench
@@ -619,12 +646,12 @@ def test_copier_alone_loses_no_edit_where_no_file_moves(
     to: str, switch: dict[str, str], make_project: MakeProject
 ) -> None:
     project = make_project()
-    edit_everything(project)
+    lines = edit_everything(project)
     before = files(project)
     copier_update(project, vcs_ref=to, data=switch)
     after = files(project)
     conflicts = {path for path, content in after.items() if b"<<<<<<< before" in content}
-    found = outcomes(before, after, conflicts)
+    found = outcomes(lines, before, after, conflicts)
     assert "lost" not in found.values(), found
 
 

@@ -1,12 +1,13 @@
 """Reads answers that are given as text, for the questions of a template."""
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import yaml
 
 from inferplate.errors import InferplateError, unknown
-from inferplate.matrix import read_choices
+from inferplate.matrix import read_choices, read_questions
 
 
 def split_answers(given: Iterable[str]) -> dict[str, str]:
@@ -20,6 +21,19 @@ def split_answers(given: Iterable[str]) -> dict[str, str]:
         if not equals:
             raise InferplateError(f"{text!r} is no answer: give it as KEY=VALUE")
     return {name.strip(): value for name, _, value in pairs.values()}
+
+
+def read_version(template: Path, version: str) -> dict[str, Any]:
+    """Read the questions of a version of the template, which lies in a folder.
+
+    Raises:
+        InferplateError: it has none that can be read.
+    """
+    try:
+        return read_questions(template)
+    except InferplateError as error:
+        reason = str(error).replace(f"{template}/", "")
+        raise InferplateError(f"{version} has no questions to answer: {reason}") from error
 
 
 def read_answers(given: Mapping[str, str], questions: Mapping[str, Any]) -> dict[str, Any]:

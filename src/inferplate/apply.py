@@ -1,11 +1,9 @@
 """Carries out an update, whole or not at all."""
 
-import signal
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
-from typing import Any
+from contextlib import suppress
 
 from inferplate.plan import Plan
+from inferplate.signals import undisturbed
 
 
 def apply(plan: Plan) -> None:
@@ -21,14 +19,9 @@ def apply(plan: Plan) -> None:
     try:
         git.raw("apply", "--whitespace=nowarn", "-", given=plan.patch, shielded=True)
     except BaseException:
-        with _signals(signal.SIG_IGN):
+        with undisturbed():
             _restore(plan)
         raise
-
-
-def interruptible() -> AbstractContextManager[None]:
-    """Let SIGTERM end what is done here as Ctrl-C does: with everything cleaned up."""
-    return _signals(_interrupt)
 
 
 def _restore(plan: Plan) -> None:
@@ -48,18 +41,3 @@ def _restore(plan: Plan) -> None:
                 (git.folder / parent).rmdir()
     given = changed.encode("utf-8", "surrogateescape")
     git.raw("checkout-index", "--force", "-z", "--stdin", given=given, shielded=True)
-
-
-def _interrupt(*_: object) -> None:
-    raise KeyboardInterrupt
-
-
-@contextmanager
-def _signals(handler: Any) -> Iterator[None]:
-    """Handle what ends a program in this way for a while."""
-    before = {which: signal.signal(which, handler) for which in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for which, handled in before.items():
-            signal.signal(which, handled)

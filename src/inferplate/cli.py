@@ -1,8 +1,9 @@
 """The command line. What a command needs beyond the questions is imported when it runs."""
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -33,15 +34,21 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-Framework = Annotated[
-    list[str] | None, typer.Option(metavar="NAME", help="Only this web framework; repeatable.")
-]
-Runtime = Annotated[
-    list[str] | None, typer.Option(metavar="NAME", help="Only this model runtime; repeatable.")
-]
-Server = Annotated[
-    list[str] | None, typer.Option(metavar="NAME", help="Only this server; repeatable.")
-]
+
+def _axis(axis: str, help: str) -> Any:
+    """Make an option for the choices of an axis, which shells can complete."""
+
+    def complete(incomplete: str) -> list[tuple[str, str]]:
+        choices = axis_choices(read_questions(template_root()))[axis]
+        found = [choice for choice in choices if choice.value.startswith(incomplete)]
+        return [(choice.value, choice.label) for choice in found]
+
+    return typer.Option(metavar="NAME", help=help, autocompletion=complete)
+
+
+Framework = Annotated[list[str] | None, _axis("framework", "Only this web framework; repeatable.")]
+Runtime = Annotated[list[str] | None, _axis("runtime", "Only this model runtime; repeatable.")]
+Server = Annotated[list[str] | None, _axis("server", "Only this server; repeatable.")]
 Covering = Annotated[
     bool,
     typer.Option(
@@ -60,18 +67,52 @@ def inferplate(context: typer.Context) -> None:
         typer.echo(context.get_help())
 
 
+@app.command("new")
+def new_project(
+    destination: Annotated[
+        Path, typer.Argument(metavar="DEST", help="Where to put it: a new folder, or an empty one.")
+    ],
+    framework: Annotated[str | None, _axis("framework", "The web framework.")] = None,
+    runtime: Annotated[str | None, _axis("runtime", "The model runtime.")] = None,
+    server: Annotated[str | None, _axis("server", "The server.")] = None,
+    name: Annotated[
+        str | None, typer.Option(metavar="TITLE", help="What the service is called.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Give any other answer; repeatable."),
+    ] = None,
+    defaults: Annotated[
+        bool, typer.Option("--defaults", help="Ask nothing: take the defaults for the rest.")
+    ] = False,
+    ref: Annotated[
+        str | None,
+        typer.Option(
+            metavar="VERSION",
+            help="The version of the template, from its repository. Without it: the installed one.",
+        ),
+    ] = None,
+) -> None:
+    """Make a service: emit a project for the answers that are given and asked for.
+
+    Answers are checked before anything is asked or written. A folder that has something in it is
+    refused; whenever it fails, or at Ctrl-C, nothing is left behind.
+    """
+    from rich.console import Console
+
+    from inferplate.new import new
+
+    axes = {"project_name": name, "framework": framework, "runtime": runtime, "server": server}
+    given = _answers(settings, axes)
+    new(destination, given, ref, defaults=defaults, console=Console())
+
+
 @app.command("update")
 def update_project(
     directory: Annotated[Path, typer.Argument(metavar="[DIR]", help="The project.")] = Path(),
-    framework: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Switch to this web framework.")
-    ] = None,
-    runtime: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Switch to this model runtime.")
-    ] = None,
-    server: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Switch to this server.")
-    ] = None,
+    framework: Annotated[str | None, _axis("framework", "Switch to this web framework.")] = None,
+    runtime: Annotated[str | None, _axis("runtime", "Switch to this model runtime.")] = None,
+    server: Annotated[str | None, _axis("server", "Switch to this server.")] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Change any other answer; repeatable."),
@@ -107,14 +148,12 @@ def update_project(
     """
     from rich.console import Console
 
-    from inferplate.answers import split_answers
     from inferplate.project import Project
     from inferplate.resume import check_resolved, run_suite
     from inferplate.update import update
 
     console = Console()
-    axes = {"framework": framework, "runtime": runtime, "server": server}
-    switch = split_answers(settings or []) | {axis: given for axis, given in axes.items() if given}
+    switch = _answers(settings, {"framework": framework, "runtime": runtime, "server": server})
     if resume:
         if switch or to or dry_run or allow_delete:
             raise InferplateError("--continue goes with no other option")
@@ -231,7 +270,7 @@ def main() -> None:
     from typer.exceptions import Abort, TyperException
 
     try:
-        code = app(standalone_mode=False)
+        code = app(prog_name="inferplate", standalone_mode=False)
     except (InferplateError, CheckFailed) as error:
         _fail(str(error), 1)
     except TyperException as error:
@@ -246,6 +285,17 @@ def main() -> None:
 def _fail(message: str, code: int) -> None:
     typer.echo(f"inferplate: {' '.join(message.split())}", err=True)
     sys.exit(code)
+
+
+def _answers(settings: list[str] | None, options: Mapping[str, str | None]) -> dict[str, str]:
+    """Put together the answers that are given with ``--set`` and by options of their own."""
+    from inferplate.answers import split_answers
+
+    by_option = {name: given for name, given in options.items() if given is not None}
+    by_key = split_answers(settings or [])
+    if twice := by_option.keys() & by_key.keys():
+        raise InferplateError(f"{min(twice)} is given twice, by an option and by --set")
+    return by_key | by_option
 
 
 def _selected(

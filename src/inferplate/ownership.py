@@ -10,13 +10,19 @@ from inferplate.source import QUESTIONS
 
 
 def users_files(template: Path, answers: Mapping[str, Any]) -> Callable[[str], bool]:
-    """Return what tells of a path whether an update by Copier leaves it out and a copy does not.
+    """Return what tells of a path whether the file is the user's."""
+    from pathspec import GitIgnoreSpec
+
+    return GitIgnoreSpec.from_lines(sorted(users_patterns(template, answers))).match_file
+
+
+def users_patterns(template: Path, answers: Mapping[str, Any]) -> set[str]:
+    """Return the patterns of the files that an update by Copier leaves out and a copy does not.
 
     ``answers``: those that a render has recorded.
     """
     from jinja2 import FileSystemLoader, StrictUndefined
     from jinja2.sandbox import SandboxedEnvironment
-    from pathspec import GitIgnoreSpec
 
     settings = yaml.safe_load((template / QUESTIONS).read_bytes())
     environment = SandboxedEnvironment(loader=FileSystemLoader(template), undefined=StrictUndefined)
@@ -30,5 +36,4 @@ def users_files(template: Path, answers: Mapping[str, Any]) -> Callable[[str], b
         rendered = (entry.render(answers, _copier_operation=operation) for entry in entries)
         return {line.strip() for text in rendered for line in text.splitlines() if line.strip()}
 
-    spec = GitIgnoreSpec.from_lines(sorted(patterns("update") - patterns("copy")))
-    return spec.match_file
+    return patterns("update") - patterns("copy")

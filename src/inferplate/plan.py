@@ -7,9 +7,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from inferplate.answers import read_answers
+from inferplate.answers import read_answers, read_version
 from inferplate.errors import InferplateError
-from inferplate.matrix import read_questions
 from inferplate.merge import Scratch, Tree
 from inferplate.project import ANSWERS_FILE, Project
 from inferplate.releases import CHANGELOG, Releases, changes_between, parse
@@ -70,7 +69,7 @@ def plan_update(
         releases = Releases(project.source, folder / "source")
         version = _target(project, releases, to, keep=bool(switch))
         template = releases.export(version, folder / "new" / "template")
-        questions = _questions(template, version)
+        questions = read_version(template, version)
         kept = {name: value for name, value in project.answers.items() if name in questions}
         answers = {**kept, **read_answers(switch, questions)}
         switched = {
@@ -160,14 +159,6 @@ def _target(project: Project, releases: Releases, to: str | None, *, keep: bool)
             f"{target} is older than the project's {project.version}: an update only goes forward"
         )
     return project.version
-
-
-def _questions(template: Path, version: str) -> dict[str, Any]:
-    try:
-        return read_questions(template)
-    except InferplateError as error:
-        reason = str(error).replace(f"{template}/", "")
-        raise InferplateError(f"{version} has no questions to answer: {reason}") from error
 
 
 def _render_new(

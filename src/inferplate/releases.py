@@ -5,6 +5,7 @@ import io
 import re
 import tarfile
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Final
@@ -61,6 +62,19 @@ class Releases:
         if found is None:
             raise InferplateError(f"there is no version {version!r}: {_nearest(version, tags)}")
         return found
+
+    def resolve(self, reference: str) -> str:
+        """Return, as Copier records it, what a version, a branch or a commit is.
+
+        Raises:
+            InferplateError: the repository has none; the text names the nearest version.
+        """
+        try:
+            return self.find(reference)
+        except InferplateError as unknown:
+            with suppress(InferplateError):
+                return self.commit(reference)
+            raise unknown
 
     def commit(self, version: str) -> str:
         """Return a version as Copier records it: its tag, or how git describes the commit.

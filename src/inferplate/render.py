@@ -10,11 +10,14 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from shutil import copytree, ignore_patterns
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
 from inferplate.errors import InferplateError
 from inferplate.source import QUESTIONS
+
+if TYPE_CHECKING:
+    import copier
 
 _one_at_a_time = threading.Lock()
 
@@ -28,13 +31,25 @@ def snapshot(root: Path, destination: Path) -> Path:
     return destination
 
 
-def render(template: Path, destination: Path, answers: Mapping[str, Any]) -> Path:
+def render(
+    template: Path,
+    destination: Path,
+    answers: Mapping[str, Any],
+    *,
+    settings: "copier.Settings | None" = None,
+    ask: bool = False,
+) -> Path:
     """Render a template with these answers and defaults for the rest.
+
+    ``settings``: the user's own, as Copier loads them; they have further defaults. ``ask``: ask
+    for the rest in the terminal, with the defaults to choose from.
 
     Raises:
         InferplateError: an answer is refused, or the template is wrong; nothing was written then.
+        KeyboardInterrupt: a question was not answered.
     """
     import copier
+    from copier.errors import CopierAnswersInterrupt, InteractiveSessionError
 
     with _one_at_a_time, _git_out_of_sight(), _templates_compiled_once():
         try:
@@ -42,11 +57,13 @@ def render(template: Path, destination: Path, answers: Mapping[str, Any]) -> Pat
                 str(template),
                 destination,
                 data=dict(answers),
-                settings=copier.Settings(),
-                defaults=True,
+                settings=settings or copier.Settings(),
+                defaults=not ask,
                 quiet=True,
                 unsafe=False,
             )
+        except (CopierAnswersInterrupt, InteractiveSessionError):
+            raise KeyboardInterrupt from None
         except Exception as error:
             raise InferplateError(" ".join(str(error).split())) from error
     return destination

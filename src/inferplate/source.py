@@ -1,5 +1,6 @@
 """Where the template is: the checkout that this file lies in, or the copy inside the wheel."""
 
+from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +21,11 @@ def bundled_template() -> Path | None:
     """Return the template inside the wheel, which is that of the installed version; or none."""
     bundled = _PACKAGE / "_template"
     return bundled if (bundled / QUESTIONS).is_file() else None
+
+
+def installed_version() -> str:
+    """Return the version of the template inside the wheel, as its tag in git."""
+    return f"v{version('inferplate')}"
 
 
 def benchmarks_root() -> Path:

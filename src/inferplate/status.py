@@ -2,7 +2,6 @@
 
 import tempfile
 from dataclasses import dataclass
-from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,7 +13,7 @@ from inferplate.errors import InferplateError
 from inferplate.project import Project
 from inferplate.releases import Releases, Unreachable
 from inferplate.rendered import Rendered, render_template, render_version
-from inferplate.source import bundled_template
+from inferplate.source import bundled_template, installed_version
 
 _PATIENCE: Final = 20.0
 """Seconds to wait for the template's repository."""
@@ -94,7 +93,7 @@ def status(project: Project) -> Status:
 def _render_installed(project: Project, folder: Path) -> Rendered | None:
     """Render the template inside the wheel, where it is the version that the project came from."""
     template = bundled_template()
-    if template is None or project.version != f"v{installed_version('inferplate')}":
+    if template is None or project.version != installed_version():
         return None
     return render_template(template, project, project.version, project.answers, folder)
 

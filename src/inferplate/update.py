@@ -9,10 +9,11 @@ from rich.markdown import Markdown
 from rich.markup import escape
 from rich.table import Table
 
-from inferplate.apply import apply, interruptible
+from inferplate.apply import apply
 from inferplate.errors import InferplateError
 from inferplate.plan import Change, Plan, plan_update
 from inferplate.project import ANSWERS_FILE, Project
+from inferplate.signals import interruptible
 
 _WHAT_TO_DO: Final = {
     "contents": "choose between the marked lines",

@@ -7,8 +7,18 @@ from typing import Any
 
 import pytest
 from conftest import PROJECT
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from service.config import ConfigError, Settings, load_settings, misspelt_variables, settings_table
+from service.config import (
+    ENV_FILE,
+    ConfigError,
+    Settings,
+    load,
+    load_settings,
+    misspelt_variables,
+    settings_table,
+)
 
 
 def test_readme_lists_every_setting() -> None:
@@ -73,6 +83,46 @@ def test_misspelt_variables_are_noticed(tmp_path: Path) -> None:
         ("SERVICE_PROT", "SERVICE_PORT"),
         ("SERVICE_WORKRES", "SERVICE_WORKERS"),
     ]
+
+
+class Further(BaseSettings):
+    """Settings such as `service.own_settings` may have."""
+
+    model_config = SettingsConfigDict(env_prefix="FURTHER_", env_file=ENV_FILE, extra="ignore")
+
+    greeting: str = Field(min_length=3, description="How to greet")
+    names: list[str] = Field(default_factory=list, description="Whom to greet")
+    token: str = Field(default="", alias="GREETER_TOKEN", max_length=3, description="A key")
+
+
+def test_settings_of_ones_own_are_read_and_listed_alike(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text('FURTHER_GREETING=Hello\nFURTHER_NAMES=["Ada"]\n')
+    assert load(Further).model_dump() == {"greeting": "Hello", "names": ["Ada"], "token": ""}
+    assert settings_table(Further) == [
+        ("FURTHER_GREETING", "", "How to greet"),
+        ("FURTHER_NAMES", "[]", "Whom to greet"),
+        ("GREETER_TOKEN", "", "A key"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("environment", "message"),
+    [
+        ({}, "FURTHER_GREETING: Field required"),
+        ({"FURTHER_GREETING": "Hi"}, "FURTHER_GREETING: String should have at least 3"),
+        ({"FURTHER_GREETING": "Hello", "FURTHER_NAMES": "Ada"}, "names"),
+        ({"FURTHER_GREETING": "Hello", "GREETER_TOKEN": "long"}, "GREETER_TOKEN: String should"),
+    ],
+)
+def test_settings_of_ones_own_are_refused_alike(
+    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], message: str
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError) as refusal:
+        load(Further)
+    assert message in str(refusal.value)
+    assert "\n" not in str(refusal.value)
 
 
 def test_every_setting_is_described_once() -> None:

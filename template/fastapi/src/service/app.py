@@ -8,7 +8,7 @@ from collections.abc import Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
-from fastapi import FastAPI, Request, Response
+from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 from service import typed
 from service.errors import InvalidValues, Malformed
 from service.http import Receive, Scope, Send
-from service.routes import router
+from service.routing import own_router
 from service.translation import from_http
 from service.typed import PredictRequest, PredictResponse
 
@@ -49,7 +49,7 @@ async def predict(body: PredictRequest, request: Request) -> PredictResponse:
     return await typed.predict(request.state.engine, body)
 
 
-app.include_router(router)
+app.include_router(own_router(APIRouter))
 
 
 @app.exception_handler(HTTPException)

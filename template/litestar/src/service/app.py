@@ -7,7 +7,7 @@ error: what goes wrong here is raised, the framework's own refusals as a `Servic
 from contextlib import AbstractAsyncContextManager
 from typing import Any, NoReturn
 
-from litestar import Litestar, Request, Response, post
+from litestar import Litestar, Request, Response, Router, post
 from litestar.exceptions import HTTPException, ValidationException
 from litestar.openapi import OpenAPIConfig
 from litestar.params import JSONBody
@@ -16,7 +16,7 @@ from litestar.utils import normalize_path
 from service import typed
 from service.errors import InvalidValues, NotFound
 from service.http import Receive, Scope, Send
-from service.routes import router
+from service.routing import own_router
 from service.translation import from_http
 from service.typed import PredictRequest, PredictResponse
 
@@ -62,6 +62,7 @@ def leave_to_front(_: Request[Any, Any, Any], error: Exception) -> NoReturn:
     raise error
 
 
+router = own_router(Router)
 application = Litestar(
     [predict, router],
     exception_handlers={

@@ -22,6 +22,7 @@ from pydantic import BaseModel
 from service import typed
 from service.errors import InvalidValues, Malformed, ServiceError
 from service.http import ASGIApp, Scope
+from service.routing import own_router
 from service.translation import from_http
 from service.typed import PredictRequest, PredictResponse
 
@@ -37,12 +38,10 @@ settings.configure(
 logging.getLogger("django.request").setLevel(logging.CRITICAL)
 
 # Ninja reads Django's settings as it is imported.
-from ninja import NinjaAPI  # noqa: E402
+from ninja import NinjaAPI, Router  # noqa: E402
 from ninja.errors import HttpError, ValidationError  # noqa: E402
 from ninja.parser import Parser  # noqa: E402
 from ninja.renderers import JSONRenderer  # noqa: E402
-
-from service.routes import router  # noqa: E402
 
 
 class TypedParser(Parser):
@@ -79,7 +78,7 @@ async def predict(request: ASGIRequest, body: PredictRequest) -> PredictResponse
     return await typed.predict(request.scope["state"]["engine"], body)
 
 
-api.add_router("", router)
+api.add_router("", own_router(Router))
 urlpatterns = [path("", api.urls)]
 
 

@@ -20,6 +20,8 @@ from service.config import (
     settings_table,
 )
 from service.manifest import ArtifactError
+from service.own_settings import OwnSettings, own_settings
+from service.process import CannotStart
 from service.tensors import TensorSpec
 
 
@@ -33,11 +35,12 @@ def main() -> int:
             case "openapi":
                 _write_openapi(load_settings())
             case _:
+                own_settings()
                 return _serve(load_settings())
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 2
-    except (ArtifactError, OSError) as error:
+    except (ArtifactError, CannotStart, OSError) as error:
         print(f"service: {error}", file=sys.stderr)
         return 1
     return 0
@@ -137,7 +140,7 @@ def _parser() -> argparse.ArgumentParser:
 def _settings_help() -> str:
     return "\n".join(
         f"  {variable:<29} {description}" + (f" [{default}]" if default else "")
-        for variable, default, description in settings_table()
+        for variable, default, description in settings_table(Settings) + settings_table(OwnSettings)
     )
 
 

@@ -6,7 +6,7 @@ import ssl
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, Final, Literal, Self, TypeVar
 
 from dotenv import dotenv_values
 from pydantic import (
@@ -18,12 +18,14 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
 PREFIX: Final = "SERVICE_"
 ENV_FILE: Final = ".env"
 
 Seconds = Annotated[float, Field(ge=0, le=86_400)]
+S = TypeVar("S", bound=BaseSettings)
 
 
 class ConfigError(Exception):
@@ -168,21 +170,32 @@ class Settings(BaseSettings):
 
 
 def load_settings() -> Settings:
-    """Read the settings.
+    """Read the settings of the service.
 
     Raises:
         ConfigError: a variable has a value that it cannot have.
     """
+    return load(Settings)
+
+
+def load(kind: type[S]) -> S:
+    """Read the settings of a class.
+
+    Raises:
+        ConfigError: a variable has a value that it cannot have, or none and needs one.
+    """
     try:
-        return Settings()
+        return kind()
     except ValidationError as error:
-        raise ConfigError("\n".join(_explain(error))) from None
+        raise ConfigError("\n".join(_explain(error, kind))) from None
+    except SettingsError as error:
+        raise ConfigError(str(error)) from None
 
 
 def misspelt_variables(environment: Mapping[str, str] | None = None) -> list[tuple[str, str]]:
     """Find variables that look like a setting but are none, each with the setting nearest to it."""
     given = {**dotenv_values(ENV_FILE), **(os.environ if environment is None else environment)}
-    known = [variable(name) for name in Settings.model_fields]
+    known = [_variable(name, Settings) for name in Settings.model_fields]
     found = []
     for name in sorted(given):
         if name.upper().startswith(PREFIX) and name.upper() not in known:
@@ -191,20 +204,24 @@ def misspelt_variables(environment: Mapping[str, str] | None = None) -> list[tup
     return found
 
 
-def variable(field: str) -> str:
-    """Name the environment variable of a setting."""
-    return f"{PREFIX}{field.upper()}"
-
-
-def settings_table() -> list[tuple[str, str, str]]:
-    """List variable, default and description of every setting."""
+def settings_table(kind: type[BaseSettings] = Settings) -> list[tuple[str, str, str]]:
+    """List variable, default and description of every setting of a class."""
     return [
-        (variable(name), _default(field.default), field.description or "")
-        for name, field in Settings.model_fields.items()
+        (_variable(name, kind), _default(field), field.description or "")
+        for name, field in kind.model_fields.items()
     ]
 
 
-def _default(value: object) -> str:
+def _variable(field: str, kind: type[BaseSettings]) -> str:
+    """Name the environment variable of a setting."""
+    alias = kind.model_fields[field].validation_alias
+    if isinstance(alias, str):
+        return alias.upper()
+    return f"{kind.model_config.get('env_prefix', '')}{field}".upper()
+
+
+def _default(field: FieldInfo) -> str:
+    value = None if field.is_required() else field.get_default(call_default_factory=True)
     if value is None or value == ():
         return ""
     if isinstance(value, bool):
@@ -212,10 +229,11 @@ def _default(value: object) -> str:
     return str(value)
 
 
-def _explain(error: ValidationError) -> list[str]:
-    return [
-        f"{variable(str(item['loc'][0]))}: {item['msg']}"
-        if item["loc"]
-        else item["msg"].removeprefix("Value error, ")
-        for item in error.errors(include_url=False, include_input=False)
-    ]
+def _explain(error: ValidationError, kind: type[BaseSettings]) -> list[str]:
+    lines = []
+    for item in error.errors(include_url=False, include_input=False):
+        name = str(item["loc"][0]) if item["loc"] else ""
+        given = _variable(name, kind) if name in kind.model_fields else name
+        reason = item["msg"].removeprefix("Value error, ")
+        lines.append(f"{given}: {reason}" if given else reason)
+    return lines

@@ -32,6 +32,10 @@ EXIT_MARGIN: Final = 1.5
 log = logging.getLogger("service.process")
 
 
+class CannotStart(Exception):
+    """The service cannot start; the text is one line and says why."""
+
+
 @contextlib.contextmanager
 def prepare(workers: int) -> Iterator[Path]:
     """Make the shared directory and name it in the environment of this process and its children."""
@@ -141,6 +145,9 @@ def starting(settings: Settings) -> Iterator[None]:
     threading.Thread(target=_end_in_time, args=(limit,), name="end", daemon=True).start()
     try:
         yield
+    except CannotStart as error:
+        fail(str(error))
+        raise SystemExit(1) from error
     except Exception as error:
         log.exception("the application cannot be imported")
         fail(f"the application cannot be imported: {type(error).__name__}: {error}")

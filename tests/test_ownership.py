@@ -1,0 +1,193 @@
+"""What is the user's own has a home that no update touches, and works in every framework."""
+
+import re
+import shutil
+from collections.abc import Callable
+from itertools import cycle, permutations
+from pathlib import Path
+
+import copier
+import pytest
+from conftest import ALL_VARIANTS
+from history import (
+    YOURS_BELOW,
+    Edit,
+    MakeProject,
+    copier_update,
+    edit,
+    history,
+    last,
+    new,
+    of,
+    release,
+    save,
+    swap,
+    update,
+)
+
+from inferplate.errors import CheckFailed
+from inferplate.matrix import Variant
+from inferplate.ownership import users_patterns
+from inferplate.project import Project
+from inferplate.running import Service, free_port
+from inferplate.source import template_root
+from inferplate.status import status
+from inferplate.wire import ask
+from inferplate.workbench import Workbench
+
+FRAMEWORKS = {"fastapi": "FastAPI", "litestar": "Litestar", "ninja": "Django Ninja"}
+SERVERS = list(dict.fromkeys(variant.server for variant in ALL_VARIANTS))
+ROUTES = {
+    "fastapi": """
+from fastapi import APIRouter
+
+from service.own_settings import own_settings
+
+router = APIRouter()
+
+
+@router.get("/greetings/{name}")
+async def greet(name: str) -> dict[str, str]:
+    return {"greeting": f"{own_settings().greeting}, {name}!"}
+""",
+    "litestar": """
+from litestar import Router, get
+
+from service.own_settings import own_settings
+
+
+@get("/greetings/{name:str}")
+async def greet(name: str) -> dict[str, str]:
+    return {"greeting": f"{own_settings().greeting}, {name}!"}
+
+
+router = Router("/", route_handlers=[greet])
+""",
+    "ninja": """
+from django.http import HttpRequest
+from ninja import Router
+
+from service.own_settings import own_settings
+
+router = Router()
+
+
+@router.get("/greetings/{name}")
+async def greet(request: HttpRequest, name: str) -> dict[str, str]:
+    return {"greeting": f"{own_settings().greeting}, {name}!"}
+""",
+}
+GREETING = '    greeting: str = Field(default="Hello", min_length=3, description="How to greet")'
+
+
+def add_setting(text: str) -> str:
+    """Follow the example in the file's docstring."""
+    with_import = text.replace(
+        "from pydantic_settings", "from pydantic import Field\nfrom pydantic_settings"
+    )
+    return with_import.replace("\n\n\n@cache", f"\n\n{GREETING}\n\n\n@cache")
+
+
+def test_the_users_files_are_named_alike_everywhere(make_project: MakeProject) -> None:
+    project = Project.read(make_project())
+    patterns = users_patterns(template_root(), project.answers)
+    readme = (project.root / "README.md").read_text(encoding="utf-8")
+    (section,) = re.findall(r"^## Yours, and.*?(?=^## )", readme, re.MULTILINE | re.DOTALL)
+    rows = [line for line in section.splitlines() if line.startswith("| `")]
+    named = re.findall(r"`([^`]+)`", "".join(row.split("|")[1] for row in rows))
+    assert {name.strip("/") for name in named} == {pattern.strip("/") for pattern in patterns}
+    found = status(project).yours
+    assert found is not None
+    assert set(found) == {name for name in named if not name.endswith("/")}
+
+
+OWN_LINES: dict[str, Edit] = {
+    "pyproject.toml": swap(f"{YOURS_BELOW}\n", f'{YOURS_BELOW}\n  "own-dependency>=1",\n'),
+    "README.md": last("\nMy notes."),
+}
+
+
+@pytest.mark.parametrize("by_copier", [False, True], ids=["inferplate", "copier"])
+def test_own_dependencies_and_notes_merge_though_everything_beside_them_changes(
+    by_copier: bool, make_project: MakeProject, bench: Workbench, tmp_path: Path
+) -> None:
+    template = Path(shutil.copytree(history(bench), tmp_path / "template"))
+    edits = {
+        "pyproject.toml.jinja": swap("unique | sort %}", "unique | sort(reverse=true) %}"),
+        "README.md.jinja": swap("models/              yours", "models/              ever yours"),
+    }
+    release(template, "v0.4.0", {f"template/service/{name}": made for name, made in edits.items()})
+    project = of(template, make_project())
+    save(project, OWN_LINES)
+    switch = {"server": "granian", "repository_url": "https://example.org/own"}
+    if by_copier:
+        copier_update(project, data=switch)
+    else:
+        assert update(project, **switch, to="v0.4.0").conflicts == {}
+    fresh = tmp_path / "fresh"
+    copier.run_copy(str(template), fresh, data=switch, defaults=True, quiet=True)
+    edit(fresh, OWN_LINES)
+    for name in OWN_LINES:
+        assert (project / name).read_text(encoding="utf-8") == (fresh / name).read_text(
+            encoding="utf-8"
+        )
+    assert (fresh / "pyproject.toml").read_text(encoding="utf-8").count("own-dependency") == 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_an_own_route_reads_an_own_setting(
+    framework: str, copy_of: Callable[[Variant], Path], bench: Workbench
+) -> None:
+    project = copy_of(Variant(framework, "python", "uvicorn"))
+    files = {"routes.py": new(ROUTES[framework]), "own_settings.py": add_setting}
+    edit(project / "src/service", files)
+    serve = [bench.python, "-m", "service"]
+    assert "OWN_GREETING " in bench.run([*serve, "--help"], project, timeout=60)
+    with pytest.raises(CheckFailed) as refused:
+        bench.run(serve, project, timeout=60, settings={"OWN_GREETING": "Hi"})
+    assert str(refused.value).splitlines() == [
+        "python -m service exited with 2",
+        "OWN_GREETING: String should have at least 3 characters",
+    ]
+    with Service(project, bench.python, {"OWN_GREETING": "Welcome"}) as service:
+        service.wait_ready()
+        answer = ask(service.port, "GET", "/greetings/Ada")
+    assert (answer.status, answer.json()) == (200, {"greeting": "Welcome, Ada!"})
+
+
+SWITCHES = [
+    (old, Variant(new_framework, "python", server), workers)
+    for (old, new_framework), server, workers in zip(
+        permutations(FRAMEWORKS, 2), cycle(SERVERS), cycle("12"), strict=False
+    )
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("old", "switched", "workers"),
+    SWITCHES,
+    ids=[f"{old} to {switched.framework} on {switched.server}" for old, switched, _ in SWITCHES],
+)
+def test_routes_that_are_left_from_another_framework_are_told_in_a_line(
+    old: str,
+    switched: Variant,
+    workers: str,
+    copy_of: Callable[[Variant], Path],
+    bench: Workbench,
+) -> None:
+    project = copy_of(switched)
+    edit(project / "src/service", {"routes.py": new(ROUTES[old]), "own_settings.py": add_setting})
+    settings = {"SERVICE_PORT": str(free_port()), "SERVICE_WORKERS": workers}
+    with pytest.raises(CheckFailed) as failed:
+        bench.run([bench.python, "-m", "service"], project, timeout=60, settings=settings)
+    ended, *printed = str(failed.value).splitlines()
+    assert ended == "python -m service exited with 1"
+    (line,) = [line for line in printed if "routes.py" in line]
+    ours = FRAMEWORKS[switched.framework]
+    assert line.startswith(
+        f"service: src/service/routes.py is written for {FRAMEWORKS[old]}, "
+        f"this service runs on {ours}: port its routes"
+    )
+    assert not [line for line in printed if "Traceback" in line or "Error" in line]
