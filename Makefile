@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 UV := UV_COMPILE_BYTECODE=1 $(BIN)/uv pip install --quiet --python $(BIN)/python
 PYTEST := $(BIN)/pytest --verbose --numprocesses $(JOBS) --dist worksteal
 
-.PHONY: help demo environment test test-quick lint snapshots clean
+.PHONY: help demo environment newest test test-quick lint snapshots clean
 
 help: ## List these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -18,6 +18,9 @@ demo: $(VENV)/.tool ## Emit a service with the default answers, train its exampl
 	$(BIN)/python -m inferplate.demo $(DEMO)
 
 environment: $(VENV)/.test ## Install every framework, runtime and server
+
+newest: $(VENV)/.test ## Bring everything in the environment to its newest release
+	$(UV) --upgrade --torch-backend cpu --editable . --group test
 
 test: $(VENV)/.test ## Check all combinations, and everything else
 	tests/system-packages

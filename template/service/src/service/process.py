@@ -161,10 +161,20 @@ def forget_dead_workers() -> None:
             file.unlink(missing_ok=True)
 
 
+def workers() -> set[int]:
+    """Return the process ids of the workers that live, as their gauges have them."""
+    gauges = Path(os.environ[METRICS_DIRECTORY]).glob("gauge_live*_*.db")
+    return {_pid(file) for file in gauges if _is_alive(file)}
+
+
+def _pid(file: Path) -> int:
+    return int(file.stem.replace("-", "_").rpartition("_")[2])
+
+
 def _is_alive(file: Path) -> bool:
     """Tell whether the process lives whose id ends the file's name."""
     try:
-        os.kill(int(file.stem.replace("-", "_").rpartition("_")[2]), 0)
+        os.kill(_pid(file), 0)
     except ProcessLookupError:
         return False
     except PermissionError:

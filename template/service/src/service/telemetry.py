@@ -10,7 +10,7 @@ import random
 import re
 import struct
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Final
@@ -22,10 +22,13 @@ from prometheus_client import (
     Counter,
     Gauge,
     Histogram,
+    Metric,
+    ProcessCollector,
     disable_created_metrics,
     generate_latest,
 )
 from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
 from pythonjsonlogger.json import JsonFormatter
 
 from service import process
@@ -42,6 +45,12 @@ _READ_PAUSE: Final = 0.02
 _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
 _TRACEPARENT: Final = re.compile(rb"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+_OF_PROCESSES: Final = (
+    "process_cpu_seconds",
+    "process_open_fds",
+    "process_resident_memory_bytes",
+    "process_virtual_memory_bytes",
+)
 _ROWS: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
 disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -78,6 +87,23 @@ BATCH_MAX_ROWS: Final = Gauge(
 INFERENCE_DURATION: Final = Histogram(
     "inference_duration_seconds", "Time in the model, a batch.", buckets=_SECONDS
 )
+
+
+class _Workers(Collector):
+    """What the system says of one process, of all workers together."""
+
+    def collect(self) -> Iterator[Metric]:
+        found: dict[str, list[Metric]] = {}
+        for pid in process.workers():
+            of_worker = ProcessCollector(pid=functools.partial(int, pid), registry=None)
+            for metric in of_worker.collect():
+                found.setdefault(metric.name, []).append(metric)
+        for name in _OF_PROCESSES:
+            if metrics := found.get(name):
+                samples = [sample for metric in metrics for sample in metric.samples]
+                total = sum(sample.value for sample in samples)
+                metrics[0].samples = [samples[0]._replace(value=total)]
+                yield metrics[0]
 
 
 @dataclass(slots=True)
@@ -143,6 +169,7 @@ async def metrics_page() -> bytes:
     process.forget_dead_workers()
     registry = CollectorRegistry()
     MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    registry.register(_Workers())
     for _ in range(_READ_TRIES):
         # A worker that starts makes its files, and for a moment they are empty.
         with contextlib.suppress(struct.error):
