@@ -2,6 +2,9 @@
 
 import re
 import shutil
+import subprocess
+import sys
+import tomllib
 from collections.abc import Callable
 from itertools import cycle, permutations
 from pathlib import Path
@@ -13,6 +16,7 @@ from history import (
     YOURS_BELOW,
     Edit,
     MakeProject,
+    commit,
     copier_update,
     edit,
     history,
@@ -26,6 +30,7 @@ from history import (
 )
 
 from inferplate.errors import CheckFailed
+from inferplate.git import Git
 from inferplate.matrix import Variant
 from inferplate.ownership import users_patterns
 from inferplate.project import Project
@@ -113,7 +118,9 @@ def test_own_dependencies_and_notes_merge_though_everything_beside_them_changes(
 ) -> None:
     template = Path(shutil.copytree(history(bench), tmp_path / "template"))
     edits = {
-        "pyproject.toml.jinja": swap("unique | sort %}", "unique | sort(reverse=true) %}"),
+        "pyproject.toml.jinja": swap(
+            "requirements | unique %}", "requirements | unique | reverse %}"
+        ),
         "README.md.jinja": swap("models/              yours", "models/              ever yours"),
     }
     release(template, "v0.4.0", {f"template/service/{name}": made for name, made in edits.items()})
@@ -132,6 +139,19 @@ def test_own_dependencies_and_notes_merge_though_everything_beside_them_changes(
             encoding="utf-8"
         )
     assert (fresh / "pyproject.toml").read_text(encoding="utf-8").count("own-dependency") == 3
+
+
+def test_a_dependency_that_uv_adds_stays_through_a_switch_of_everything(
+    make_project: MakeProject,
+) -> None:
+    project = make_project()
+    uv = [sys.executable, "-m", "uv", "add", "--offline", "--frozen", "--python", sys.executable]
+    subprocess.run([*uv, "own-dependency>=1"], cwd=project, check=True, capture_output=True)
+    commit(Git(project), "uv add")
+    switch = {"framework": "ninja", "runtime": "xgboost", "server": "granian"}
+    assert update(project, **switch).conflicts == {}
+    pyproject = tomllib.loads((project / "pyproject.toml").read_text(encoding="utf-8"))
+    assert "own-dependency>=1" in pyproject["project"]["dependencies"]
 
 
 @pytest.mark.slow

@@ -176,4 +176,4 @@ def _message(template: Path, answers: Mapping[str, Any], destination: Path) -> s
     environment = SandboxedEnvironment(undefined=StrictUndefined)
     environment.filters["quote"] = shlex.quote
     configuration = {"dst_path": destination}
-    return environment.from_string(text).render(answers, _copier_conf=configuration).strip("\n")
+    return environment.from_string(text).render(answers, _copier_conf=configuration).rstrip("\n")
