@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from history import OLDEST, MakeProject, emitted, repository
+from images import markdown_table
 
 from inferplate import cli
 from inferplate.checks import CHECKS
@@ -30,6 +31,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     parser.addoption(
         "--update-snapshots", action="store_true", help="write the OpenAPI snapshots anew"
+    )
+    parser.addoption(
+        "--require-images",
+        action="store_true",
+        help="fail where no Docker engine answers, instead of leaving the images out",
     )
 
 
@@ -118,7 +124,29 @@ def covers(record_property: Callable[[str, object], None]) -> Covers:
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Print how many combinations each check covered."""
+    """Print what was measured of images, and how many combinations each check covered."""
+    _print_images(terminalreporter)
+    _print_coverage(terminalreporter)
+
+
+def _print_images(terminalreporter: Any) -> None:
+    rows = [
+        value
+        for report in terminalreporter.getreports("passed")
+        for name, value in getattr(report, "user_properties", ())
+        if name == "image" and report.when == "call"
+    ]
+    skipped = terminalreporter.getreports("skipped")
+    if any(report.nodeid.startswith("tests/test_images.py") for report in skipped):
+        terminalreporter.write_sep("=", "images")
+        terminalreporter.write_line("left out: no Docker engine answers", yellow=True)
+    elif rows:
+        terminalreporter.write_sep("=", "images")
+        for line in markdown_table(rows):
+            terminalreporter.write_line(line)
+
+
+def _print_coverage(terminalreporter: Any) -> None:
     covered: dict[str, set[str]] = {}
     totals: dict[str, int] = {}
     seconds: dict[str, float] = {}
