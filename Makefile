@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 UV := UV_COMPILE_BYTECODE=1 $(BIN)/uv pip install --quiet --python $(BIN)/python
 PYTEST := $(BIN)/pytest --verbose --numprocesses $(JOBS) --dist worksteal
 
-.PHONY: help demo environment newest test test-quick lint snapshots clean
+.PHONY: help demo environment newest test test-quick test-images lint snapshots clean
 
 help: ## List these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -29,6 +29,10 @@ test: $(VENV)/.test ## Check all combinations, and everything else
 test-quick: $(VENV)/.test ## Check one variant per framework, runtime and server
 	tests/system-packages
 	$(PYTEST) --quick $(ARGS)
+
+test-images: $(VENV)/.test ## Build twelve images with a Docker engine, run and ask them
+	tests/system-packages
+	$(PYTEST) --require-images $(ARGS) tests/test_images.py
 
 lint: $(VENV)/.test ## Check style and types, of the fragments too
 	$(BIN)/ruff check

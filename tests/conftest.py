@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from history import OLDEST, MakeProject, edits_table, emitted, repository
+from images import markdown_table
 
 from inferplate import cli
 from inferplate.checks import CHECKS
@@ -30,6 +31,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     parser.addoption(
         "--update-snapshots", action="store_true", help="write the OpenAPI snapshots anew"
+    )
+    parser.addoption(
+        "--require-images",
+        action="store_true",
+        help="fail where no Docker engine answers, instead of leaving the images out",
     )
 
 
@@ -118,8 +124,9 @@ def covers(record_property: Callable[[str, object], None]) -> Covers:
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Print what became of edits, and how many combinations each check covered."""
+    """Print what became of edits, what was measured of images, and what each check covered."""
     _summarize_edits(terminalreporter)
+    _summarize_images(terminalreporter)
     _summarize_coverage(terminalreporter)
 
 
@@ -131,6 +138,19 @@ def _summarize_edits(terminalreporter: Any) -> None:
     if outcomes:
         terminalreporter.write_sep("=", "edits x updates")
         for line in edits_table(outcomes):
+            terminalreporter.write_line(line)
+
+
+def _summarize_images(terminalreporter: Any) -> None:
+    passed = terminalreporter.getreports("passed")
+    rows = [value for report in passed for value in _properties(report, "image")]
+    skipped = terminalreporter.getreports("skipped")
+    if any(report.nodeid.startswith("tests/test_images.py") for report in skipped):
+        terminalreporter.write_sep("=", "images")
+        terminalreporter.write_line("left out: no Docker engine answers", yellow=True)
+    elif rows:
+        terminalreporter.write_sep("=", "images")
+        for line in markdown_table(rows):
             terminalreporter.write_line(line)
 
 

@@ -18,7 +18,7 @@ from inferplate.render import render
 from inferplate.source import PUBLIC_ADDRESS, template_root
 
 README = (template_root() / "README.md").read_text(encoding="utf-8")
-SCREEN_LINES = 100
+SCREEN_LINES = 110
 SECTION_LINES = 30
 
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from inferplate.errors import CheckFailed
 from inferplate.matrix import Variant
-from inferplate.running import Service, wait_until
+from inferplate.running import Running, Service, wait_until
 from inferplate.wire import (
     HeldRequest,
     Response,
@@ -101,12 +101,21 @@ def check_running(project: Path, python: str, *, workers: int) -> None:
     settings = {"SERVICE_WORKERS": str(workers), "SERVICE_THREADS": "1"}
     with Service(project, python, settings) as service:
         service.wait_ready()
-        try:
-            check_predictions(service.port, golden)
-            check_metrics(service.port)
-        except (OSError, ValueError, KeyError) as error:
-            raise service.failure(f"{type(error).__name__}: {error}") from error
-        check_drain(service, golden)
+        check_ready(service, golden)
+
+
+def check_ready(service: Running, golden: Golden) -> None:
+    """Ask a service that is ready everything, and end it with a request in flight.
+
+    Raises:
+        CheckFailed: something is not as the contract says.
+    """
+    try:
+        check_predictions(service.port, golden)
+        check_metrics(service.port)
+    except (OSError, ValueError, KeyError) as error:
+        raise service.failure(f"{type(error).__name__}: {error}") from error
+    check_drain(service, golden)
 
 
 def check_predictions(port: int, golden: Golden) -> None:
@@ -153,7 +162,7 @@ def counted(port: int, route: str) -> float:
     )
 
 
-def check_drain(service: Service, golden: Golden) -> None:
+def check_drain(service: Running, golden: Golden) -> None:
     """Send SIGTERM while a request is half sent: it must be answered, and the service must end."""
     if not wait_until(lambda: in_flight(service.port) == 1, _NOTICE_SECONDS):
         raise service.failure("requests that were answered are still in flight")

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, Final, Self
+from typing import IO, Final, Protocol, Self
 
 from inferplate.errors import CheckFailed
 from inferplate.wire import HOST, ask, samples
@@ -21,6 +21,21 @@ _READY_SECONDS: Final = 120.0
 _EXIT_MARGIN: Final = 5.0
 _PORTS: Final = range(10_000, 32_000)
 """Below the ports that systems hand out for outgoing connections."""
+
+
+class Running(Protocol):
+    """A service that was started somehow, on a port of the loopback interface."""
+
+    @property
+    def port(self) -> int: ...
+
+    def answers_ready(self) -> bool: ...
+
+    def terminate(self) -> None: ...
+
+    def wait_exit(self) -> None: ...
+
+    def failure(self, text: str) -> CheckFailed: ...
 
 
 class Service:
@@ -74,10 +89,7 @@ class Service:
 
     def answers_ready(self) -> bool:
         """Tell whether a new connection gets a 200 from the readiness probe."""
-        try:
-            return ask(self.port, "GET", "/v2/health/ready", timeout=2).status == 200
-        except (OSError, http.client.HTTPException):
-            return False
+        return answers_ready(self.port)
 
     def ready_workers(self) -> float:
         """Read from the metrics how many workers are ready, none if it cannot be told."""
@@ -118,6 +130,14 @@ class Service:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
+
+
+def answers_ready(port: int) -> bool:
+    """Tell whether a new connection gets a 200 from the readiness probe."""
+    try:
+        return ask(port, "GET", "/v2/health/ready", timeout=2).status == 200
+    except (OSError, http.client.HTTPException):
+        return False
 
 
 def wait_until(condition: Callable[[], bool], seconds: float, *, every: float = 0.05) -> bool:

@@ -11,7 +11,11 @@ REQUEST = b"GET /v2/health/ready HTTP/1.1\r\nHost: localhost\r\nConnection: clos
 
 
 def ready() -> bool:
-    connection = socket.create_connection((LOOPBACK.get(HOST, HOST), PORT), timeout=4)
+    host = LOOPBACK.get(HOST, HOST)
+    # create_connection would import the IDNA codec, for as long as all the rest takes.
+    connection = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    connection.settimeout(4)
+    connection.connect((host, PORT))
     if os.environ.get("SERVICE_TLS_CERTIFICATE"):
         import ssl
 
