@@ -347,6 +347,7 @@ def test_worker_told_to_stop_is_replaced(start: Start, workers: int) -> None:
     if service.process.pid in pids:
         pytest.skip("the only worker is the main process")
     os.kill(min(pids), signal.SIGTERM)
+    assert eventually(lambda: min(pids) in service.pids("stopped"), 15), service.text
     assert eventually(lambda: len(service.pids("started")) == workers + 1, 15), service.text
     assert eventually(service.is_ready, 10)
     assert service.end(signal.SIGTERM, 10)[0] == 0, service.text
