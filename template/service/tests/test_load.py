@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import json
+import math
 import time
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
@@ -303,6 +304,26 @@ def test_warm_up_ends_at_the_first_batch_over_the_budget() -> None:
     timings = warm_up(run, inputs, outputs, 8, 0.5, clock=lambda: next(seconds))
     assert timings == {1: 1}
     assert set(sizes) == {1}
+
+
+@pytest.mark.parametrize(
+    ("row", "budget", "tried"),
+    [(0.01, 10, [1, 2, 4]), (0.01, math.inf, [1, 2, 4, 8, 16]), (0.0001, 10, [1, 2, 4, 8, 16])],
+    ids=["slow", "size given", "fast"],
+)
+def test_warm_up_tries_no_larger_batches_where_they_do_not_pay(
+    row: float, budget: float, tried: list[int]
+) -> None:
+    now = 0.0
+
+    def run(batch: Tensors) -> Tensors:
+        nonlocal now
+        now += row * len(batch["x"])
+        return {"y": batch["x"]}
+
+    inputs, outputs = (TensorSpec("x", "FP32", (-1,)),), (TensorSpec("y", "FP32", (-1,)),)
+    timings = warm_up(run, inputs, outputs, 16, budget, clock=lambda: now)
+    assert list(timings) == tried
 
 
 async def test_client_that_leaves_takes_its_rows_along(serve: Serve) -> None:

@@ -314,12 +314,17 @@ class Batcher:
         return chosen
 
     def _take(self, parts: Sequence[_Part]) -> _Batch:
+        key = parts[0].group
+        group = self._groups[key]
         for part in parts:
-            self._dequeue(part)
-        group = parts[0].group
-        if group in self._groups:
-            self._groups.move_to_end(group)
-        rows = sum(part.rows for part in parts)
+            del group[part]
+        if group:
+            self._groups.move_to_end(key)
+        else:
+            del self._groups[key]
+        rows = sum([part.rows for part in parts])
+        self._queued_rows -= rows
+        self._queued_bytes -= sum([part.size for part in parts])
         self._running_rows += rows
         return _Batch(parts, rows, busy=bool(self._groups))
 
@@ -379,9 +384,13 @@ class Batcher:
 
     def _answer(self, part: _Part, outputs: Tensors) -> None:
         request = part.request
-        request.answers[part.index] = outputs
-        if len(request.answers) == len(request.parts) and not request.future.done():
-            request.future.set_result(_join([request.answers[p.index] for p in request.parts]))
+        if len(request.parts) > 1:
+            request.answers[part.index] = outputs
+            if len(request.answers) < len(request.parts):
+                return
+            outputs = _join([request.answers[each.index] for each in request.parts])
+        if not request.future.done():
+            request.future.set_result(outputs)
 
     def _fail(self, request: _Request, error: ServiceError | type[ServiceError]) -> None:
         if not request.future.done():

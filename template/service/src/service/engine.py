@@ -26,6 +26,8 @@ _MOST_ROWS: Final = 64
 """Rows of a batch at most, if its size is left to warm-up."""
 _WORTHWHILE: Final = 1.1
 """A larger batch must serve this many times the rows a second of the one before it."""
+_TRIED_ANYWAY: Final = 0.01
+"""Seconds of a batch, below which larger ones are tried whether this one pays or not."""
 
 
 class Model(Protocol):
@@ -201,7 +203,8 @@ def warm_up(
 ) -> dict[int, float]:
     """Run every batch size, powers of two up to the largest, and time it.
 
-    ``budget``: seconds; what is larger than the first batch to take longer is left out.
+    ``budget``: seconds; what is larger than the first batch to take longer is left out. Where it
+    is finite, the search also ends after two sizes in a row that do not pay.
 
     Returns:
         Seconds of a batch by its rows.
@@ -220,6 +223,8 @@ def warm_up(
             timings[rows] = statistics.median(
                 (timings[rows], *(_seconds(run, batch, clock) for _ in range(2)))
             )
+            if budget < math.inf and _cannot_pay(timings, rows, budget):
+                break
         except ArtifactError:
             raise
         except Exception as error:
@@ -243,6 +248,12 @@ def largest_worthwhile(timings: dict[int, float], budget: float) -> int:
         if timings[rows] <= budget and gain >= _WORTHWHILE:
             chosen = rows
     return chosen
+
+
+def _cannot_pay(timings: dict[int, float], rows: int, budget: float) -> bool:
+    """Tell whether to try no larger batch: this one and the one before it did not pay."""
+    chosen = largest_worthwhile(timings, budget)
+    return timings[rows] >= _TRIED_ANYWAY and rows >= 4 * chosen
 
 
 def _bucket_sizes(largest: int) -> list[int]:

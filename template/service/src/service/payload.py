@@ -92,13 +92,23 @@ def check_depth(body: bytes, limit: int) -> None:
     Raises:
         Malformed: it is.
     """
-    if body.count(b"[") + body.count(b"{") <= limit:
+    if _occurrences(body, b"[", limit) + _occurrences(body, b"{", limit) <= limit:
         return
     depth = 0
     for bracket in _STRING.sub(b"", body).translate(None, _NOT_BRACKETS):
         depth += 1 if bracket in b"[{" else -1
         if depth > limit:
             raise Malformed(f"The body is nested deeper than {limit} levels.")
+
+
+def _occurrences(body: bytes, wanted: bytes, limit: int) -> int:
+    """Count a byte, up to one more than a limit; where it is rare, several times faster."""
+    position = -1
+    for count in range(limit + 1):
+        position = body.find(wanted, position + 1)
+        if position < 0:
+            return count
+    return limit + 1
 
 
 async def _receive_all(receive: Receive, limit: int) -> bytes:

@@ -103,14 +103,10 @@ def check_inputs(specs: Sequence[TensorSpec], tensors: Tensors) -> None:
         InvalidTensors: a tensor is missing, unknown, of another datatype or of another shape, or
             the tensors of a model that can be batched disagree in their number of rows.
     """
-    names = {spec.name for spec in specs}
-    if names != tensors.keys():
-        for name in tensors:
-            if name not in names:
-                raise InvalidTensors(f"The model has no input '{name[:100]}'.")
-        raise InvalidTensors(f"The input '{min(names - tensors.keys())}' is missing.")
     for spec in specs:
-        array = tensors[spec.name]
+        array = tensors.get(spec.name)
+        if array is None or len(tensors) != len(specs):
+            raise _other_names(specs, tensors)
         if array.dtype != spec.dtype:
             raise InvalidTensors(f"The input '{spec.name}' must be {spec.datatype}.")
         if not spec.accepts(array.shape):
@@ -120,3 +116,11 @@ def check_inputs(specs: Sequence[TensorSpec], tensors: Tensors) -> None:
             )
     if len(specs) > 1 and batchable(specs) and len(set(map(len, tensors.values()))) > 1:
         raise InvalidTensors("The inputs disagree in their number of rows.")
+
+
+def _other_names(specs: Sequence[TensorSpec], tensors: Tensors) -> InvalidTensors:
+    names = {spec.name for spec in specs}
+    for name in tensors:
+        if name not in names:
+            return InvalidTensors(f"The model has no input '{name[:100]}'.")
+    return InvalidTensors(f"The input '{min(names - tensors.keys())}' is missing.")
