@@ -5,6 +5,7 @@ import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -285,18 +286,19 @@ def test_targets_tell_what_was_reached_and_what_was_missed() -> None:
         ([None, 2], {"wire": ["typed"]}, "no model.py describes instances of own"),
         ([None, 2, 2], {"peer": ["naive"]}, "peers take flat lists of floats: own takes"),
         ([None, 2], {"framework": ["fastpi"]}, "unknown framework"),
+        ([None, 2], {"python": "no/python"}, "--python 'no/python' is no interpreter"),
     ],
 )
 def test_what_does_not_fit_a_model_is_refused_before_anything_is_started(
     shape: list[int | None],
-    options: dict[str, list[str]],
+    options: dict[str, Any],
     message: str,
     own_model: Callable[..., Path],
     tmp_path: Path,
 ) -> None:
     path = own_model("own", shape, TensorProto.FLOAT)
     with pytest.raises(InferplateError, match=message):
-        command.bench(model=[str(path)], output=tmp_path / "results", **options)  # type: ignore[arg-type]
+        command.bench(model=[str(path)], output=tmp_path / "results", **options)
     assert not (tmp_path / "results").exists()
 
 

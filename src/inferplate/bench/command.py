@@ -1,6 +1,7 @@
 """``inferplate bench``: its options, and what is shown while it runs."""
 
 import importlib.util
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
@@ -148,7 +149,7 @@ def bench(
         stages=stages,
         rounds=rounds,
         seconds=seconds,
-        python=python,
+        python=_interpreter(python) if python else None,
     )
     _check(plan, own)
     require(["wrk", "h2load"])
@@ -164,6 +165,14 @@ def _require_extra() -> None:
         raise InferplateError(
             f"{missing[0]} is not installed: bench needs pip install 'inferplate[bench]'"
         )
+
+
+def _interpreter(given: str) -> str:
+    """Find an interpreter from here: services run elsewhere."""
+    found = shutil.which(given)
+    if not found:
+        raise InferplateError(f"--python {given!r} is no interpreter: give the path of one")
+    return str(Path(found).absolute())
 
 
 def _variants(
