@@ -369,11 +369,11 @@ class Batcher:
     ) -> None:
         telemetry.BATCH_ROWS.observe(batch.rows)
         telemetry.INFERENCE_DURATION.observe(seconds)
+        telemetry.QUEUE_WAIT.observe_all([began - part.request.arrival for part in batch.parts])
         self._pace.learn(batch.rows, cycle, busy=batch.busy)
         with self._lock:
             self._running_rows -= batch.rows
         for part, outcome in zip(batch.parts, outcomes, strict=True):
-            telemetry.QUEUE_WAIT.observe(began - part.request.arrival)
             if isinstance(outcome, Exception):
                 failure = InferenceFailed()
                 failure.__cause__ = outcome

@@ -83,6 +83,7 @@ class Front:
                 for task in tasks:
                     task.cancel()
                 await self._engine.close()
+                self._publish_metrics()
         except Exception as error:
             log.exception("the hooks of the application failed at %s", stage)
             process.fail(f"the hooks of the application failed at {stage}: {error}")
@@ -110,16 +111,15 @@ class Front:
         while True:
             await asyncio.sleep(_TICK)
             self._draining = process.draining()
-            self._record_load()
+            self._publish_metrics()
             now = loop.time()
             for exchange, since in tuple(self._in_flight.items()):
                 if now - since < _TICK:
                     break
                 exchange.look_after(now)
 
-    def _record_load(self) -> None:
-        telemetry.HTTP_IN_FLIGHT.set(len(self._in_flight))
-        telemetry.QUEUE_ROWS.set(self._engine.queued_rows)
+    def _publish_metrics(self) -> None:
+        telemetry.publish(len(self._in_flight), self._engine.queued_rows)
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         began = time.perf_counter()
@@ -167,7 +167,7 @@ class Front:
             exchange.route = path
             _only_get(scope)
             content_type = telemetry.METRICS_CONTENT_TYPE.encode("ascii")
-            self._record_load()
+            self._publish_metrics()
             page = await telemetry.metrics_page()
             await respond(exchange.send, 200, [(b"content-type", content_type)], page)
         elif self._settings.docs and path == openapi.PATH:

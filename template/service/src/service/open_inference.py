@@ -175,7 +175,7 @@ class _Buffers:
 def _decode_tensor(name: str, entry: dict[str, Any], buffers: _Buffers, max_elements: int) -> Array:
     datatype = entry.get("datatype")
     shape = _shape(name, entry.get("shape"), max_elements)
-    size = _parameters(entry, f"The input '{name}'").get("binary_data_size")
+    size = _parameters(entry, "The input '%s'", name).get("binary_data_size")
     if (size is None) == ("data" not in entry):
         raise Malformed(f"The input '{name}' needs either 'data' or 'binary_data_size'.")
     if size is None and datatype in _NOT_IN_JSON:
@@ -314,7 +314,7 @@ def _requested_outputs(
         name = _name(entry, "An output")
         if name in outputs:
             raise Malformed(f"The output '{name}' is asked for twice.")
-        parameters = _parameters(entry, f"The output '{name}'")
+        parameters = _parameters(entry, "The output '%s'", name)
         binary = _flag(parameters, "binary_data", default=binary_by_default)
         outputs[name] = RequestedOutput(name, binary)
     return tuple(outputs.values())
@@ -326,12 +326,14 @@ def _entries(document: dict[str, Any], key: str, limit: int) -> list[dict[str, A
         raise Malformed(f"'{key}' must be a list.")
     if len(entries) > limit:
         raise Malformed(f"'{key}' has more than {limit} entries.")
-    return [_object(entry, f"An entry of '{key}'") for entry in entries]
+    for entry in entries:
+        _object(entry, "An entry of '%s'", key)
+    return entries
 
 
-def _object(value: Any, what: str) -> dict[str, Any]:
+def _object(value: Any, what: str, *names: str) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise Malformed(f"{what} must be a JSON object.")
+        raise Malformed(f"{what % names} must be a JSON object.")
     return value
 
 
@@ -342,9 +344,9 @@ def _name(entry: dict[str, Any], what: str) -> str:
     return name
 
 
-def _parameters(entry: dict[str, Any], what: str) -> dict[str, Any]:
+def _parameters(entry: dict[str, Any], what: str, *names: str) -> dict[str, Any]:
     parameters = entry.get("parameters")
-    return {} if parameters is None else _object(parameters, f"{what}: 'parameters'")
+    return {} if parameters is None else _object(parameters, f"{what}: 'parameters'", *names)
 
 
 def _flag(parameters: dict[str, Any], key: str, *, default: bool) -> bool:

@@ -10,7 +10,10 @@ import random
 import re
 import struct
 import sys
-from collections.abc import Callable, Iterator
+from bisect import bisect_left
+from collections import Counter as Tally
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Final
@@ -55,8 +58,20 @@ _ROWS: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
+
+class Durations(Histogram):
+    """A histogram that takes many values at once, at a tenth of what one costs alone."""
+
+    def observe_all(self, values: Sequence[float]) -> None:
+        """Observe values, in seconds."""
+        self._sum.inc(sum(values))
+        buckets = Tally(bisect_left(self._upper_bounds, value) for value in values)
+        for bucket, count in buckets.items():
+            self._buckets[bucket].inc(count)
+
+
 _http_requests = Counter("http_requests_total", "Requests answered.", ["method", "route", "status"])
-_http_duration = Histogram(
+_http_duration = Durations(
     "http_request_duration_seconds", "Arrival to answer.", ["route"], buckets=_SECONDS
 )
 _rejected = Counter(
@@ -68,16 +83,18 @@ _model_info = Gauge(
     ["name", "version", "runtime"],
     multiprocess_mode="livemax",
 )
-HTTP_IN_FLIGHT: Final = Gauge(
+_answers = defaultdict[tuple[str, str, int], list[float]](list)
+"""How many seconds each request took, by method, route and status, until they are published."""
+_http_in_flight = Gauge(
     "http_requests_in_flight", "Requests being answered.", multiprocess_mode="livesum"
 )
 READY: Final = Gauge(
     "inference_ready_workers", "Workers whose model is ready.", multiprocess_mode="livesum"
 )
-QUEUE_ROWS: Final = Gauge(
+_queue_rows = Gauge(
     "inference_queue_rows", "Rows that wait for the model.", multiprocess_mode="livesum"
 )
-QUEUE_WAIT: Final = Histogram(
+QUEUE_WAIT: Final = Durations(
     "inference_queue_wait_seconds", "Arrival in the queue to start of the batch.", buckets=_SECONDS
 )
 BATCH_ROWS: Final = Histogram("inference_batch_rows", "Rows that ran together.", buckets=_ROWS)
@@ -142,9 +159,18 @@ def begin(request_id: bytes, traceparent: bytes, deadline: float) -> Request:
 
 
 def record_answer(method: str, route: str, status: int, seconds: float) -> None:
-    """Count an answered request."""
-    _requests_counter(method, route, status).inc()
-    _duration_histogram(route).observe(seconds)
+    """Note an answered request for the next `publish`."""
+    _answers[method, route, status].append(seconds)
+
+
+def publish(in_flight: int, queue_rows: int) -> None:
+    """Bring the metrics up to date that would cost too much to set with every request."""
+    _http_in_flight.set(in_flight)
+    _queue_rows.set(queue_rows)
+    for (method, route, status), seconds in _answers.items():
+        _requests_counter(method, route, status).inc(len(seconds))
+        _duration_histogram(route).observe_all(seconds)
+    _answers.clear()
 
 
 def record_refusal(error: ServiceError) -> None:
@@ -222,7 +248,7 @@ def _requests_counter(method: str, route: str, status: int) -> Counter:
 
 
 @functools.cache
-def _duration_histogram(route: str) -> Histogram:
+def _duration_histogram(route: str) -> Durations:
     return _http_duration.labels(route)
 
 
