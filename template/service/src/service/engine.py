@@ -26,6 +26,8 @@ _MOST_ROWS: Final = 64
 """Rows of a batch at most, if its size is left to warm-up."""
 _WORTHWHILE: Final = 1.1
 """A larger batch must serve this many times the rows a second of the one before it."""
+_YOUNG_OBJECTS: Final = 10_000
+"""Before garbage is looked for; Python's 700 are in use by a few requests that wait."""
 _TRIED_ANYWAY: Final = 0.01
 """Seconds of a batch, below which larger ones are tried whether this one pays or not."""
 
@@ -144,6 +146,7 @@ class Engine:
         manifest = self.manifest
         telemetry.record_model(manifest.name, manifest.version, manifest.runtime, largest)
         gc.freeze()  # what is there now stays: no collection needs to look at it again
+        gc.set_threshold(_YOUNG_OBJECTS)
         process.report_ready()
         log.info(
             "model %s %s is ready after %.2f s: %s, %d of %g CPUs, batches of up to %d rows",
