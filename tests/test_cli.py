@@ -52,7 +52,15 @@ def test_start_up_imports_no_more_than_it_needs(arguments: Sequence[str]) -> Non
     )
     imported = set(done.stderr.split())
     assert "inferplate.cli" in imported
-    assert not imported & {"copier", "jinja2", "matplotlib", "numpy", "psutil", "pytest"}
+    assert not imported & {
+        "copier",
+        "jinja2",
+        "matplotlib",
+        "numpy",
+        "psutil",
+        "pydantic",
+        "pytest",
+    }
 
 
 def test_without_a_command_it_helps() -> None:
