@@ -80,7 +80,11 @@ def new_project(
     ] = None,
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Give any other answer; repeatable."),
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Give any other answer, such as licence=MIT; repeatable.",
+        ),
     ] = None,
     defaults: Annotated[
         bool, typer.Option("--defaults", help="Ask nothing: take the defaults for the rest.")
@@ -93,10 +97,11 @@ def new_project(
         ),
     ] = None,
 ) -> None:
-    """Make a service: emit a project for the answers that are given and asked for.
+    """Make a service, with the answers given and asked for.
 
-    Answers are checked before anything is asked or written. A folder that has something in it is
-    refused; whenever it fails, or at Ctrl-C, nothing is left behind.
+    Answers are checked before anything is asked or written; 'inferplate variants' lists what there
+    is. A folder that has something in it is refused. Whenever it fails, or at Ctrl-C, nothing is
+    left behind.
     """
     from rich.console import Console
 
@@ -109,13 +114,17 @@ def new_project(
 
 @app.command("update")
 def update_project(
-    directory: Annotated[Path, typer.Argument(metavar="[DIR]", help="The project.")] = Path(),
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="The project.")] = Path(),
     framework: Annotated[str | None, _axis("framework", "Switch to this web framework.")] = None,
     runtime: Annotated[str | None, _axis("runtime", "Switch to this model runtime.")] = None,
     server: Annotated[str | None, _axis("server", "Switch to this server.")] = None,
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Change any other answer; repeatable."),
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Change any other answer that 'status' shows; repeatable.",
+        ),
     ] = None,
     to: Annotated[
         str | None,
@@ -140,7 +149,7 @@ def update_project(
         ),
     ] = False,
 ) -> None:
-    """Bring a project to a newer version of the template, or to other answers.
+    """Bring a project to a newer version or to other answers.
 
     What you have edited is merged. The result lies in the work tree for you to look at, and to
     commit. The exit code is 1 when conflicts are left, which are listed; whenever it fails for
@@ -170,10 +179,10 @@ def update_project(
 
 @app.command("status")
 def show_status(
-    directory: Annotated[Path, typer.Argument(metavar="[DIR]", help="The project.")] = Path(),
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="The project.")] = Path(),
     format: Annotated[str, typer.Option(metavar="table|json")] = "table",
 ) -> None:
-    """Show a project's version and answers, what you have edited, and which files are yours."""
+    """Show a project's version, answers, edits and your files."""
     if format not in ("table", "json"):
         raise unknown("format", format, ("table", "json"))
     from rich.console import Console
@@ -238,10 +247,10 @@ def verify_variants(
         typer.Option(metavar="json|junit FILE", help="Write the results to a file as well."),
     ] = None,
 ) -> None:
-    """Emit the combinations and check each: types, tests, a real server asked and ended, and more.
+    """Emit combinations and check each of them.
 
-    Needs an environment that holds every framework, runtime and server. The exit code is 1 when a
-    check failed.
+    Format, types, tests, a real server asked and ended, and more. Needs an environment that holds
+    every framework, runtime and server. The exit code is 1 when a check failed.
     """
     from inferplate.report import WRITERS, write_report
     from inferplate.verify import default_jobs, select_checks, workbench
