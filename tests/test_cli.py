@@ -37,7 +37,7 @@ def inferplate(*arguments: str) -> subprocess.CompletedProcess[str]:
 def test_start_up_imports_no_more_than_it_needs(arguments: Sequence[str]) -> None:
     program = (
         "import sys\n"
-        "from inferplate.cli import main\n"
+        "from inferplate.__main__ import main\n"
         "sys.argv = sys.argv[1:]\n"
         "try: main()\n"
         "except SystemExit: pass\n"
@@ -72,6 +72,38 @@ def test_without_a_command_it_helps() -> None:
 
 def test_the_exit_codes_are_told() -> None:
     assert "Exit codes: 0 done; 1 refused or failed" in inferplate("--help").stdout
+
+
+def test_help_cuts_nothing_off() -> None:
+    assert "..." not in inferplate("--help").stdout.partition("Commands:")[2]
+
+
+@pytest.mark.parametrize("command", [["status"], ["new", "service", "--defaults"]], ids=" ".join)
+def test_a_folder_that_is_gone_is_told_in_a_line(command: list[str], tmp_path: Path) -> None:
+    leave = ["/bin/sh", "-c", 'rmdir "$PWD" && exec "$@"', "sh"]
+    done = subprocess.run(
+        [*leave, sys.executable, "-m", "inferplate", *command],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("inferplate: ")
+
+
+def test_it_is_interrupted_from_the_first_moment(tmp_path: Path) -> None:
+    (tmp_path / "typer.py").write_text("raise KeyboardInterrupt", encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", "inferplate", "variants"],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (130, "")
+    assert done.stderr == "inferplate: interrupted\n"
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 """The command line. What a command needs beyond the questions is imported when it runs."""
 
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
     from inferplate.verify import Result
     from inferplate.workbench import Workbench
 
-_INTERRUPTED: Final = 130
 _FORMATS: Final = ("table", "json", "github")
 
 app = typer.Typer(
@@ -274,26 +272,31 @@ def verify_variants(
 app.command("bench")(bench)
 
 
-def main() -> None:
-    """Run the command line; what goes wrong is told in one line and by the exit code."""
+def run() -> int:
+    """Run the command line and return its exit code; what goes wrong is told in one line.
+
+    Raises:
+        KeyboardInterrupt: at Ctrl-C, where it did not come to the code for that.
+    """
     from typer.exceptions import Abort, TyperException
 
     try:
         code = app(prog_name="inferplate", standalone_mode=False)
     except (InferplateError, CheckFailed) as error:
-        _fail(str(error), 1)
+        return _tell(str(error), 1)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        return _tell(f"{error.filename}: {reason}" if error.filename else reason, 1)
     except TyperException as error:
-        _fail(error.format_message(), 2)
-    except (Abort, KeyboardInterrupt):
-        _fail("interrupted", _INTERRUPTED)
-    if code == _INTERRUPTED:
-        _fail("interrupted", _INTERRUPTED)
-    sys.exit(code if isinstance(code, int) else 0)
+        return _tell(error.format_message(), 2)
+    except Abort:
+        raise KeyboardInterrupt from None
+    return code if isinstance(code, int) else 0
 
 
-def _fail(message: str, code: int) -> None:
+def _tell(message: str, code: int) -> int:
     typer.echo(f"inferplate: {' '.join(message.split())}", err=True)
-    sys.exit(code)
+    return code
 
 
 def _answers(settings: list[str] | None, options: Mapping[str, str | None]) -> dict[str, str]:
