@@ -2,8 +2,10 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from xml.etree import ElementTree
@@ -192,6 +194,7 @@ def test_lists_the_variants_as_a_matrix_of_a_workflow() -> None:
         (["verify", "--report", "xml", "file"], 1, "unknown report 'xml': known are json, junit"),
         (["verify", "--jobs", "some"], 2, "--jobs"),
         (["verify", "--keep", "src"], 1, "src is not an empty folder"),
+        (["verify", "--report", "json", "/proc/report"], 1, "/proc/report: "),
         (["bench", "--peer", "nave"], 1, "unknown peer 'nave': did you mean 'naive'?"),
         (["bench", "--model", "tabluar"], 1, "unknown model 'tabluar': did you mean 'tabular'?"),
         (["bench", "--model", "no.onnx"], 1, "no.onnx"),
@@ -226,6 +229,24 @@ def test_verify_reports_what_it_covered(tmp_path: Path) -> None:
     assert {entry["variant"] for entry in written["results"]} == {
         path.name for path in (keep / "variants").iterdir() if path.is_dir()
     }
+
+
+def test_verify_begins_no_further_check_when_it_is_interrupted(tmp_path: Path) -> None:
+    keep = tmp_path / "kept"
+    selection = ["--framework", "fastapi", "--runtime", "python", "--server", "uvicorn"]
+    verifying = subprocess.Popen(
+        [sys.executable, "-m", "inferplate", "verify", *selection, "--keep", str(keep)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while verifying.poll() is None and not (keep / "variants").exists():
+        time.sleep(0.05)
+    verifying.send_signal(signal.SIGTERM)
+    _, error = verifying.communicate(timeout=120)
+    assert verifying.returncode == 130
+    assert error.splitlines()[-1] == "inferplate: interrupted"
+    assert not (keep / "trained").exists()
 
 
 def test_verify_writes_junit(tmp_path: Path) -> None:

@@ -251,17 +251,20 @@ def verify_variants(
     every framework, runtime and server. The exit code is 1 when a check failed.
     """
     from inferplate.report import WRITERS, write_report
+    from inferplate.signals import interruptible
     from inferplate.verify import default_jobs, select_checks, workbench
 
     if report and report[0] not in WRITERS:
         raise unknown("report", report[0], list(WRITERS))
     checks = select_checks(check or [])
     found = _selected(framework, runtime, server, only_covering=covering)
-    with workbench(keep) as bench:
+    total = len(variants(read_questions(template_root())))
+    if report:
+        write_report(*report, [], total)
+    with interruptible(), workbench(keep) as bench:
         results = _verify_with_progress(
             bench, found, checks, jobs=jobs or default_jobs(), keep=keep is not None
         )
-    total = len(variants(read_questions(template_root())))
     if report:
         write_report(*report, results, total)
     _print_results(results, total)

@@ -3,6 +3,7 @@
 import os
 import shutil
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -77,19 +78,30 @@ def verify(
     """Run every check of every variant, and report each result as it comes.
 
     ``report`` is called from several threads.
+
+    Raises:
+        KeyboardInterrupt: the checks that were running have ended, and no other has begun.
     """
+    interrupted = threading.Event()
 
     def verify_one(variant: Variant) -> list[Result]:
         results = []
         for check in checks:
-            results.append(run_check(bench, variant, check))
-            report(results[-1])
+            result = run_check(bench, variant, check)
+            if interrupted.is_set():
+                break
+            results.append(result)
+            report(result)
         if not keep:
             shutil.rmtree(bench.root / "variants" / variant.name, ignore_errors=True)
         return results
 
     with ThreadPoolExecutor(jobs, thread_name_prefix="verify") as pool:
-        return [result for results in pool.map(verify_one, variants) for result in results]
+        try:
+            return [result for results in pool.map(verify_one, variants) for result in results]
+        except KeyboardInterrupt:
+            interrupted.set()
+            raise
 
 
 def run_check(bench: Workbench, variant: Variant, check: Check) -> Result:
