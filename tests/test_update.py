@@ -349,7 +349,7 @@ def test_what_the_user_deleted_stays_deleted_and_is_named(make_project: MakeProj
 
 
 def test_a_project_within_a_larger_repository_is_updated(
-    make_project: MakeProject, bench: Workbench, tmp_path: Path
+    make_project: MakeProject, bench: Workbench, tmp_path: Path, inferplate: Run
 ) -> None:
     seeded = make_project(version=PREVIOUS)
     shutil.rmtree(seeded / ".git")
@@ -364,6 +364,10 @@ def test_a_project_within_a_larger_repository_is_updated(
         "train.py": files(emitted(bench, DEFAULT, PREVIOUS))["train.py"]
     }
     assert git.text("diff", "--name-only", "--", "other.txt") == "other.txt"
+    git.raw("stash", "push", "--include-untracked", "--", str(folder))
+    assert inferplate("update", folder)[1].splitlines()[-1] == (
+        f"To go back instead: git stash push --include-untracked -- '{folder}'"
+    )
 
 
 def test_a_conflict_is_listed_and_continue_waits_until_it_is_resolved(
@@ -531,7 +535,8 @@ def test_a_dry_run_shows_what_an_update_does_and_changes_nothing(
     assert "What v0.2.0 brings." in printed
     assert "What v0.3.0 brings." in printed
     assert "src/service/added.py" in printed
-    assert "conflict" in printed
+    assert "Makefile: choose between the marked lines" in printed
+    assert "--continue" not in printed
     assert state(project) == before
 
 
