@@ -61,8 +61,22 @@ def forked(bench: Workbench, tmp_path: Path) -> Path:
     return Path(shutil.copytree(history(bench), tmp_path / "template"))
 
 
+COVERED_IN_EACH_FRAMEWORK = [
+    Variant(framework, covered.runtime, covered.server)
+    for framework in FRAMEWORKS
+    for covered in COVERING_VARIANTS
+]
+
+
 @pytest.mark.parametrize("version", [OLDEST, PREVIOUS])
-@pytest.mark.parametrize("updated", COVERING_VARIANTS, ids=str)
+@pytest.mark.parametrize(
+    "updated",
+    [
+        pytest.param(each, marks=() if each in COVERING_VARIANTS else pytest.mark.slow)
+        for each in COVERED_IN_EACH_FRAMEWORK
+    ],
+    ids=str,
+)
 def test_an_update_equals_a_fresh_render(
     updated: Variant, version: str, make_project: MakeProject, bench: Workbench, covers: Covers
 ) -> None:
@@ -74,7 +88,8 @@ def test_an_update_equals_a_fresh_render(
     assert files(project) == fresh | {name: seeded[name] for name in users}
     assert plan.conflicts == {}
     assert Git(project).text("diff", "--cached", "--name-only") == ""
-    covers("updated as a fresh render", f"{version} {updated}", 2 * len(COVERING_VARIANTS))
+    total = 2 * len(COVERED_IN_EACH_FRAMEWORK)
+    covers("updated as a fresh render", f"{version} {updated}", total)
 
 
 OWN: dict[str, tuple[str, Edit]] = {
