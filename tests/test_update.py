@@ -247,11 +247,34 @@ def test_a_switch_equals_a_fresh_render(
     old: Variant, new: Variant, make_project: MakeProject, bench: Workbench, covers: Covers
 ) -> None:
     project = make_project(old)
-    changed = {axis: value for axis, value in new.answers().items() if value not in str(old)}
-    plan = update(project, **changed)
+    plan = update(project, **difference(old, new))
     assert files(project) == files(emitted(bench, new, OLDEST))
     assert (plan.version, plan.conflicts, plan.to_port) == (OLDEST, {}, [])
     covers("switched as a fresh render", f"{old} to {new}", len(SWITCHES))
+
+
+OTHER_SWITCHES = [(old, new) for old, new in SWITCHES if old.framework == new.framework]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("old", "new"), OTHER_SWITCHES, ids=[f"{old} to {new}" for old, new in OTHER_SWITCHES]
+)
+def test_a_switch_of_server_or_runtime_loses_no_edit(
+    old: Variant, new: Variant, make_project: MakeProject, covers: Covers
+) -> None:
+    project = make_project(old)
+    lines = edit_everything(project)
+    before = files(project)
+    plan = update(project, **difference(old, new))
+    found = outcomes(lines, before, files(project), plan.conflicts.keys())
+    assert "lost" not in found.values(), found
+    covers("edits kept by a switch of server or runtime", f"{old} to {new}", len(OTHER_SWITCHES))
+
+
+def difference(old: Variant, new: Variant) -> dict[str, str]:
+    """Return the answers that differ."""
+    return dict(new.answers().items() - old.answers().items())
 
 
 def test_a_switch_names_the_users_files_that_were_written_for_the_old_answers(
@@ -309,10 +332,13 @@ def test_a_commit_that_is_no_release_is_updated_to_the_next_one(
     assert licence.endswith("between releases\nreleased\n")
 
 
-def test_the_users_files_are_not_brought_back(make_project: MakeProject) -> None:
+@pytest.mark.parametrize("update_it", [update, copier_update], ids=["inferplate", "copier"])
+def test_the_users_files_are_not_brought_back(
+    update_it: Callable[[Path], object], make_project: MakeProject
+) -> None:
     project = make_project()
     save(project, {"tests/test_model.py": gone, "train.py": gone})
-    update(project)
+    update_it(project)
     assert not (project / "train.py").exists()
     assert not (project / "tests/test_model.py").exists()
 
@@ -410,7 +436,12 @@ def test_a_conflict_is_listed_and_continue_waits_until_it_is_resolved(
     assert code == 1
     assert "'make test' exited with 2" in error
 
-    edit(project, {".copier-answers.yml": lambda text: text.replace("granian", "uvicorn")})
+    edit(project, {".copier-answers.yml": lambda text: text.replace("region", "regiom")})
+    code, _, error = inferplate("update", project, "--continue")
+    assert code == 1
+    assert error == (
+        "inferplate: .copier-answers.yml is not what v0.3.0 writes: look at regiom, region\n"
+    )
 
 
 def set_answers(replaced: str, by: str) -> dict[str, Edit]:
@@ -620,7 +651,7 @@ def test_an_interruption_leaves_the_project_as_it_was(
 
 
 @pytest.mark.usefixtures("renders_once")
-@pytest.mark.parametrize("ending", ["SIGINT", "SIGTERM", "a full disk"])
+@pytest.mark.parametrize("ending", ["SIGINT", "SIGTERM", "SIGHUP", "a full disk"])
 def test_a_patch_that_is_applied_in_part_is_taken_back(
     ending: str, make_project: MakeProject, inferplate: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
