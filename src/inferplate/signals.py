@@ -3,6 +3,8 @@
 import signal
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 _ENDINGS: Final = [
@@ -18,6 +20,17 @@ def interruptible() -> AbstractContextManager[None]:
 def undisturbed() -> AbstractContextManager[None]:
     """Let none of them end what is done here, which takes a moment only."""
     return _handled_by(signal.SIG_IGN)
+
+
+@contextmanager
+def temporary_folder(prefix: str = "inferplate-", within: Path | None = None) -> Iterator[Path]:
+    """Give a folder that is gone afterwards, also where its removal would be interrupted."""
+    folder = TemporaryDirectory(prefix=prefix, dir=within, ignore_cleanup_errors=True)
+    try:
+        yield Path(folder.name)
+    finally:
+        with undisturbed():
+            folder.cleanup()
 
 
 def _interrupt(*_: object) -> None:

@@ -1,6 +1,5 @@
 """Says where a project stands: what ``inferplate status`` shows."""
 
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -13,6 +12,7 @@ from inferplate.errors import InferplateError
 from inferplate.project import Project
 from inferplate.releases import Releases, Unreachable
 from inferplate.rendered import Rendered, render_template, render_version
+from inferplate.signals import temporary_folder
 from inferplate.source import bundled_template, installed_version
 
 _PATIENCE: Final = 20.0
@@ -74,8 +74,7 @@ def _shown(answer: Any) -> str:
 
 def status(project: Project) -> Status:
     """Find out where a project stands."""
-    with tempfile.TemporaryDirectory(prefix="inferplate-", ignore_cleanup_errors=True) as name:
-        folder = Path(name)
+    with temporary_folder() as folder:
         newest, missing = None, ""
         rendered: Rendered | None = None
         try:

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -14,6 +13,7 @@ from pathlib import Path
 from inferplate.checks import CHECKS, Check
 from inferplate.errors import CheckFailed, InferplateError, unknown
 from inferplate.matrix import Variant
+from inferplate.signals import temporary_folder
 from inferplate.workbench import Workbench
 
 
@@ -57,8 +57,8 @@ def workbench(keep: Path | None) -> Iterator[Workbench]:
         InferplateError: the folder to keep has something in it.
     """
     if keep is None:
-        with tempfile.TemporaryDirectory(prefix="inferplate-") as folder:
-            yield Workbench(Path(folder))
+        with temporary_folder() as folder:
+            yield Workbench(folder)
         return
     if keep.exists() and (not keep.is_dir() or any(keep.iterdir())):
         raise InferplateError(f"{keep} is not an empty folder")
