@@ -10,7 +10,7 @@ import pytest
 from history import OLDEST, MakeProject, edits_table, emitted, repository
 from images import markdown_table
 
-from inferplate import cli
+from inferplate.__main__ import main
 from inferplate.checks import CHECKS
 from inferplate.matrix import Variant, covering, read_questions, variants
 from inferplate.source import template_root
@@ -105,7 +105,7 @@ def inferplate(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[st
     def run(*arguments: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["inferplate", *map(str, arguments)])
         with pytest.raises(SystemExit) as exited:
-            cli.main()
+            main()
         printed = capsys.readouterr()
         assert isinstance(exited.value.code, int)
         return exited.value.code, printed.out, printed.err

@@ -2,8 +2,10 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from xml.etree import ElementTree
@@ -37,7 +39,7 @@ def inferplate(*arguments: str) -> subprocess.CompletedProcess[str]:
 def test_start_up_imports_no_more_than_it_needs(arguments: Sequence[str]) -> None:
     program = (
         "import sys\n"
-        "from inferplate.cli import main\n"
+        "from inferplate.__main__ import main\n"
         "sys.argv = sys.argv[1:]\n"
         "try: main()\n"
         "except SystemExit: pass\n"
@@ -52,7 +54,15 @@ def test_start_up_imports_no_more_than_it_needs(arguments: Sequence[str]) -> Non
     )
     imported = set(done.stderr.split())
     assert "inferplate.cli" in imported
-    assert not imported & {"copier", "jinja2", "matplotlib", "numpy", "psutil", "pytest"}
+    assert not imported & {
+        "copier",
+        "jinja2",
+        "matplotlib",
+        "numpy",
+        "psutil",
+        "pydantic",
+        "pytest",
+    }
 
 
 def test_without_a_command_it_helps() -> None:
@@ -64,6 +74,38 @@ def test_without_a_command_it_helps() -> None:
 
 def test_the_exit_codes_are_told() -> None:
     assert "Exit codes: 0 done; 1 refused or failed" in inferplate("--help").stdout
+
+
+def test_help_cuts_nothing_off() -> None:
+    assert "..." not in inferplate("--help").stdout.partition("Commands:")[2]
+
+
+@pytest.mark.parametrize("command", [["status"], ["new", "service", "--defaults"]], ids=" ".join)
+def test_a_folder_that_is_gone_is_told_in_a_line(command: list[str], tmp_path: Path) -> None:
+    leave = ["/bin/sh", "-c", 'rmdir "$PWD" && exec "$@"', "sh"]
+    done = subprocess.run(
+        [*leave, sys.executable, "-m", "inferplate", *command],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("inferplate: ")
+
+
+def test_it_is_interrupted_from_the_first_moment(tmp_path: Path) -> None:
+    (tmp_path / "typer.py").write_text("raise KeyboardInterrupt", encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", "inferplate", "variants"],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (130, "")
+    assert done.stderr == "inferplate: interrupted\n"
 
 
 @pytest.mark.parametrize(
@@ -152,6 +194,7 @@ def test_lists_the_variants_as_a_matrix_of_a_workflow() -> None:
         (["verify", "--report", "xml", "file"], 1, "unknown report 'xml': known are json, junit"),
         (["verify", "--jobs", "some"], 2, "--jobs"),
         (["verify", "--keep", "src"], 1, "src is not an empty folder"),
+        (["verify", "--report", "json", "/proc/report"], 1, "/proc/report: "),
         (["bench", "--peer", "nave"], 1, "unknown peer 'nave': did you mean 'naive'?"),
         (["bench", "--model", "tabluar"], 1, "unknown model 'tabluar': did you mean 'tabular'?"),
         (["bench", "--model", "no.onnx"], 1, "no.onnx"),
@@ -186,6 +229,24 @@ def test_verify_reports_what_it_covered(tmp_path: Path) -> None:
     assert {entry["variant"] for entry in written["results"]} == {
         path.name for path in (keep / "variants").iterdir() if path.is_dir()
     }
+
+
+def test_verify_begins_no_further_check_when_it_is_interrupted(tmp_path: Path) -> None:
+    keep = tmp_path / "kept"
+    selection = ["--framework", "fastapi", "--runtime", "python", "--server", "uvicorn"]
+    verifying = subprocess.Popen(
+        [sys.executable, "-m", "inferplate", "verify", *selection, "--keep", str(keep)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while verifying.poll() is None and not (keep / "variants").exists():
+        time.sleep(0.05)
+    verifying.send_signal(signal.SIGTERM)
+    _, error = verifying.communicate(timeout=120)
+    assert verifying.returncode == 130
+    assert error.splitlines()[-1] == "inferplate: interrupted"
+    assert not (keep / "trained").exists()
 
 
 def test_verify_writes_junit(tmp_path: Path) -> None:

@@ -67,8 +67,17 @@ def test_without_the_source_it_says_what_the_answers_file_says(
     edit(project, {".copier-answers.yml": lambda text: text.replace("history", "nowhere")})
     code, table, _ = inferplate("status", project)
     assert code == 0
-    assert "unknown (no network)" in table
-    assert "unknown: this version of the template cannot be had" in table
+    told = " ".join(table.split())
+    assert "newest unknown: cannot reach the template at" in told
+    assert told.count("unknown: cannot reach the template") == 3
+
+
+def test_a_version_that_the_source_does_not_have_is_told(make_project: MakeProject) -> None:
+    project = make_project()
+    edit(project, {".copier-answers.yml": lambda text: text.replace("v0.1.0", "v9.0.0")})
+    found = status(Project.read(project))
+    assert (found.newest, found.edited, found.yours) == (NEWEST, None, None)
+    assert "has no version 'v9.0.0'" in found.missing
 
 
 def test_without_the_source_the_installed_template_serves_for_its_own_version(

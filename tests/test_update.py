@@ -61,8 +61,22 @@ def forked(bench: Workbench, tmp_path: Path) -> Path:
     return Path(shutil.copytree(history(bench), tmp_path / "template"))
 
 
+COVERED_IN_EACH_FRAMEWORK = [
+    Variant(framework, covered.runtime, covered.server)
+    for framework in FRAMEWORKS
+    for covered in COVERING_VARIANTS
+]
+
+
 @pytest.mark.parametrize("version", [OLDEST, PREVIOUS])
-@pytest.mark.parametrize("updated", COVERING_VARIANTS, ids=str)
+@pytest.mark.parametrize(
+    "updated",
+    [
+        pytest.param(each, marks=() if each in COVERING_VARIANTS else pytest.mark.slow)
+        for each in COVERED_IN_EACH_FRAMEWORK
+    ],
+    ids=str,
+)
 def test_an_update_equals_a_fresh_render(
     updated: Variant, version: str, make_project: MakeProject, bench: Workbench, covers: Covers
 ) -> None:
@@ -74,7 +88,8 @@ def test_an_update_equals_a_fresh_render(
     assert files(project) == fresh | {name: seeded[name] for name in users}
     assert plan.conflicts == {}
     assert Git(project).text("diff", "--cached", "--name-only") == ""
-    covers("updated as a fresh render", f"{version} {updated}", 2 * len(COVERING_VARIANTS))
+    total = 2 * len(COVERED_IN_EACH_FRAMEWORK)
+    covers("updated as a fresh render", f"{version} {updated}", total)
 
 
 OWN: dict[str, tuple[str, Edit]] = {
@@ -232,11 +247,34 @@ def test_a_switch_equals_a_fresh_render(
     old: Variant, new: Variant, make_project: MakeProject, bench: Workbench, covers: Covers
 ) -> None:
     project = make_project(old)
-    changed = {axis: value for axis, value in new.answers().items() if value not in str(old)}
-    plan = update(project, **changed)
+    plan = update(project, **difference(old, new))
     assert files(project) == files(emitted(bench, new, OLDEST))
     assert (plan.version, plan.conflicts, plan.to_port) == (OLDEST, {}, [])
     covers("switched as a fresh render", f"{old} to {new}", len(SWITCHES))
+
+
+OTHER_SWITCHES = [(old, new) for old, new in SWITCHES if old.framework == new.framework]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("old", "new"), OTHER_SWITCHES, ids=[f"{old} to {new}" for old, new in OTHER_SWITCHES]
+)
+def test_a_switch_of_server_or_runtime_loses_no_edit(
+    old: Variant, new: Variant, make_project: MakeProject, covers: Covers
+) -> None:
+    project = make_project(old)
+    lines = edit_everything(project)
+    before = files(project)
+    plan = update(project, **difference(old, new))
+    found = outcomes(lines, before, files(project), plan.conflicts.keys())
+    assert "lost" not in found.values(), found
+    covers("edits kept by a switch of server or runtime", f"{old} to {new}", len(OTHER_SWITCHES))
+
+
+def difference(old: Variant, new: Variant) -> dict[str, str]:
+    """Return the answers that differ."""
+    return dict(new.answers().items() - old.answers().items())
 
 
 def test_a_switch_names_the_users_files_that_were_written_for_the_old_answers(
@@ -294,10 +332,13 @@ def test_a_commit_that_is_no_release_is_updated_to_the_next_one(
     assert licence.endswith("between releases\nreleased\n")
 
 
-def test_the_users_files_are_not_brought_back(make_project: MakeProject) -> None:
+@pytest.mark.parametrize("update_it", [update, copier_update], ids=["inferplate", "copier"])
+def test_the_users_files_are_not_brought_back(
+    update_it: Callable[[Path], object], make_project: MakeProject
+) -> None:
     project = make_project()
     save(project, {"tests/test_model.py": gone, "train.py": gone})
-    update(project)
+    update_it(project)
     assert not (project / "train.py").exists()
     assert not (project / "tests/test_model.py").exists()
 
@@ -349,7 +390,7 @@ def test_what_the_user_deleted_stays_deleted_and_is_named(make_project: MakeProj
 
 
 def test_a_project_within_a_larger_repository_is_updated(
-    make_project: MakeProject, bench: Workbench, tmp_path: Path
+    make_project: MakeProject, bench: Workbench, tmp_path: Path, inferplate: Run
 ) -> None:
     seeded = make_project(version=PREVIOUS)
     shutil.rmtree(seeded / ".git")
@@ -364,6 +405,10 @@ def test_a_project_within_a_larger_repository_is_updated(
         "train.py": files(emitted(bench, DEFAULT, PREVIOUS))["train.py"]
     }
     assert git.text("diff", "--name-only", "--", "other.txt") == "other.txt"
+    git.raw("stash", "push", "--include-untracked", "--", str(folder))
+    assert inferplate("update", folder)[1].splitlines()[-1] == (
+        f"To go back instead: git stash push --include-untracked -- '{folder}'"
+    )
 
 
 def test_a_conflict_is_listed_and_continue_waits_until_it_is_resolved(
@@ -391,7 +436,12 @@ def test_a_conflict_is_listed_and_continue_waits_until_it_is_resolved(
     assert code == 1
     assert "'make test' exited with 2" in error
 
-    edit(project, {".copier-answers.yml": lambda text: text.replace("granian", "uvicorn")})
+    edit(project, {".copier-answers.yml": lambda text: text.replace("region", "regiom")})
+    code, _, error = inferplate("update", project, "--continue")
+    assert code == 1
+    assert error == (
+        "inferplate: .copier-answers.yml is not what v0.3.0 writes: look at regiom, region\n"
+    )
 
 
 def set_answers(replaced: str, by: str) -> dict[str, Edit]:
@@ -531,7 +581,8 @@ def test_a_dry_run_shows_what_an_update_does_and_changes_nothing(
     assert "What v0.2.0 brings." in printed
     assert "What v0.3.0 brings." in printed
     assert "src/service/added.py" in printed
-    assert "conflict" in printed
+    assert "Makefile: choose between the marked lines" in printed
+    assert "--continue" not in printed
     assert state(project) == before
 
 
@@ -600,7 +651,7 @@ def test_an_interruption_leaves_the_project_as_it_was(
 
 
 @pytest.mark.usefixtures("renders_once")
-@pytest.mark.parametrize("ending", ["SIGINT", "SIGTERM", "a full disk"])
+@pytest.mark.parametrize("ending", ["SIGINT", "SIGTERM", "SIGHUP", "a full disk"])
 def test_a_patch_that_is_applied_in_part_is_taken_back(
     ending: str, make_project: MakeProject, inferplate: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,6 +1,5 @@
 """The command line. What a command needs beyond the questions is imported when it runs."""
 
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
     from inferplate.verify import Result
     from inferplate.workbench import Workbench
 
-_INTERRUPTED: Final = 130
 _FORMATS: Final = ("table", "json", "github")
 
 app = typer.Typer(
@@ -80,7 +78,11 @@ def new_project(
     ] = None,
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Give any other answer; repeatable."),
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Give any other answer, such as licence=MIT; repeatable.",
+        ),
     ] = None,
     defaults: Annotated[
         bool, typer.Option("--defaults", help="Ask nothing: take the defaults for the rest.")
@@ -93,10 +95,11 @@ def new_project(
         ),
     ] = None,
 ) -> None:
-    """Make a service: emit a project for the answers that are given and asked for.
+    """Make a service, with the answers given and asked for.
 
-    Answers are checked before anything is asked or written. A folder that has something in it is
-    refused; whenever it fails, or at Ctrl-C, nothing is left behind.
+    Answers are checked before anything is asked or written; 'inferplate variants' lists what there
+    is. A folder that has something in it is refused. Whenever it fails, or at Ctrl-C, nothing is
+    left behind.
     """
     from rich.console import Console
 
@@ -109,13 +112,17 @@ def new_project(
 
 @app.command("update")
 def update_project(
-    directory: Annotated[Path, typer.Argument(metavar="[DIR]", help="The project.")] = Path(),
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="The project.")] = Path(),
     framework: Annotated[str | None, _axis("framework", "Switch to this web framework.")] = None,
     runtime: Annotated[str | None, _axis("runtime", "Switch to this model runtime.")] = None,
     server: Annotated[str | None, _axis("server", "Switch to this server.")] = None,
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Change any other answer; repeatable."),
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Change any other answer that 'status' shows; repeatable.",
+        ),
     ] = None,
     to: Annotated[
         str | None,
@@ -140,7 +147,7 @@ def update_project(
         ),
     ] = False,
 ) -> None:
-    """Bring a project to a newer version of the template, or to other answers.
+    """Bring a project to a newer version or to other answers.
 
     What you have edited is merged. The result lies in the work tree for you to look at, and to
     commit. The exit code is 1 when conflicts are left, which are listed; whenever it fails for
@@ -170,10 +177,10 @@ def update_project(
 
 @app.command("status")
 def show_status(
-    directory: Annotated[Path, typer.Argument(metavar="[DIR]", help="The project.")] = Path(),
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="The project.")] = Path(),
     format: Annotated[str, typer.Option(metavar="table|json")] = "table",
 ) -> None:
-    """Show a project's version and answers, what you have edited, and which files are yours."""
+    """Show a project's version, answers, edits and your files."""
     if format not in ("table", "json"):
         raise unknown("format", format, ("table", "json"))
     from rich.console import Console
@@ -238,23 +245,26 @@ def verify_variants(
         typer.Option(metavar="json|junit FILE", help="Write the results to a file as well."),
     ] = None,
 ) -> None:
-    """Emit the combinations and check each: types, tests, a real server asked and ended, and more.
+    """Emit combinations and check each of them.
 
-    Needs an environment that holds every framework, runtime and server. The exit code is 1 when a
-    check failed.
+    Format, types, tests, a real server asked and ended, and more. Needs an environment that holds
+    every framework, runtime and server. The exit code is 1 when a check failed.
     """
     from inferplate.report import WRITERS, write_report
+    from inferplate.signals import interruptible
     from inferplate.verify import default_jobs, select_checks, workbench
 
     if report and report[0] not in WRITERS:
         raise unknown("report", report[0], list(WRITERS))
     checks = select_checks(check or [])
     found = _selected(framework, runtime, server, only_covering=covering)
-    with workbench(keep) as bench:
+    total = len(variants(read_questions(template_root())))
+    if report:
+        write_report(*report, [], total)
+    with interruptible(), workbench(keep) as bench:
         results = _verify_with_progress(
             bench, found, checks, jobs=jobs or default_jobs(), keep=keep is not None
         )
-    total = len(variants(read_questions(template_root())))
     if report:
         write_report(*report, results, total)
     _print_results(results, total)
@@ -265,26 +275,31 @@ def verify_variants(
 app.command("bench")(bench)
 
 
-def main() -> None:
-    """Run the command line; what goes wrong is told in one line and by the exit code."""
+def run() -> int:
+    """Run the command line and return its exit code; what goes wrong is told in one line.
+
+    Raises:
+        KeyboardInterrupt: at Ctrl-C, where it did not come to the code for that.
+    """
     from typer.exceptions import Abort, TyperException
 
     try:
         code = app(prog_name="inferplate", standalone_mode=False)
     except (InferplateError, CheckFailed) as error:
-        _fail(str(error), 1)
+        return _tell(str(error), 1)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        return _tell(f"{error.filename}: {reason}" if error.filename else reason, 1)
     except TyperException as error:
-        _fail(error.format_message(), 2)
-    except (Abort, KeyboardInterrupt):
-        _fail("interrupted", _INTERRUPTED)
-    if code == _INTERRUPTED:
-        _fail("interrupted", _INTERRUPTED)
-    sys.exit(code if isinstance(code, int) else 0)
+        return _tell(error.format_message(), 2)
+    except Abort:
+        raise KeyboardInterrupt from None
+    return code if isinstance(code, int) else 0
 
 
-def _fail(message: str, code: int) -> None:
+def _tell(message: str, code: int) -> int:
     typer.echo(f"inferplate: {' '.join(message.split())}", err=True)
-    sys.exit(code)
+    return code
 
 
 def _answers(settings: list[str] | None, options: Mapping[str, str | None]) -> dict[str, str]:

@@ -2,7 +2,6 @@
 
 import shlex
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from inferplate.matrix import AXES, axis_choices, select, variants
 from inferplate.project import Project
 from inferplate.releases import Releases
 from inferplate.render import render
-from inferplate.signals import interruptible, undisturbed
+from inferplate.signals import interruptible, temporary_folder, undisturbed
 from inferplate.source import (
     PUBLIC_ADDRESS,
     QUESTIONS,
@@ -60,8 +59,7 @@ def new(
         InferplateError, KeyboardInterrupt: nothing was left behind, for the reason in the text.
     """
     _check_free(destination)
-    with interruptible(), tempfile.TemporaryDirectory(prefix="inferplate-") as name:
-        folder = Path(name)
+    with interruptible(), temporary_folder() as folder:
         template = _find(ref, folder)
         questions = read_version(template.folder, template.version)
         answers = read_answers(given, questions)
@@ -157,8 +155,7 @@ def _appearing(destination: Path) -> Iterator[Path]:
     target = destination.resolve()
     there = next(path for path in (target, *target.parents) if path.is_dir())
     try:
-        with tempfile.TemporaryDirectory(prefix=".inferplate-", dir=there) as name:
-            draft = Path(name)
+        with temporary_folder(".inferplate-", there) as draft:
             yield draft / target.relative_to(there)
             with undisturbed():
                 for entry in draft.iterdir():

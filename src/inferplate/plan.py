@@ -1,6 +1,5 @@
 """Works out, beside the project, what an update to another version or to other answers does."""
 
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -13,6 +12,7 @@ from inferplate.merge import Scratch, Tree
 from inferplate.project import ANSWERS_FILE, Project
 from inferplate.releases import CHANGELOG, Releases, changes_between, parse
 from inferplate.rendered import Rendered, render_template, render_version
+from inferplate.signals import temporary_folder
 
 
 @dataclass(frozen=True)
@@ -64,8 +64,7 @@ def plan_update(
         InferplateError: the project, its source, the version or the answers do not allow it.
     """
     committed = project.committed_tree()
-    with tempfile.TemporaryDirectory(prefix="inferplate-", ignore_cleanup_errors=True) as name:
-        folder = Path(name)
+    with temporary_folder() as folder:
         releases = Releases(project.source, folder / "source")
         version = _target(project, releases, to, keep=bool(switch))
         template = releases.export(version, folder / "new" / "template")

@@ -52,13 +52,15 @@ class Releases:
         return newest(self.tags) or self.commit("HEAD")
 
     def find(self, version: str) -> str:
-        """Return the tag of a version, which may be given without its ``v``.
+        """Return the tag of a version, which may be given as ``0.2`` for ``v0.2.0``.
 
         Raises:
             InferplateError: there is none; the text names the nearest.
         """
         tags = self.tags
-        found = next((tag for tag in tags if version in (tag, tag.removeprefix("v"))), None)
+        asked = parse(version)
+        alike = next((tag for tag in tags if parse(tag) == asked), None)
+        found = version if version in tags else alike
         if found is None:
             raise InferplateError(f"there is no version {version!r}: {_nearest(version, tags)}")
         return found

@@ -2,14 +2,13 @@
 
 import shutil
 import subprocess
-import tempfile
-from pathlib import Path
 from typing import Final
 
 from inferplate.errors import CheckFailed, InferplateError
 from inferplate.project import ANSWERS_FILE, Project
 from inferplate.releases import Releases
 from inferplate.rendered import render_version
+from inferplate.signals import temporary_folder
 
 _MARKERS: Final = r"^(<{7}|>{7}) (yours|inferplate-|before updating|after updating)"
 """What a conflict begins and ends with, of ours and of Copier's own update."""
@@ -26,10 +25,10 @@ def check_resolved(project: Project) -> None:
     unresolved = project.repository.fields("grep", *options, *pattern, accept=1)
     if unresolved:
         raise InferplateError(f"conflicts are left in {', '.join(unresolved)}: resolve them first")
-    with tempfile.TemporaryDirectory(prefix="inferplate-", ignore_cleanup_errors=True) as name:
-        releases = Releases(project.source, Path(name) / "source")
+    with temporary_folder() as folder:
+        releases = Releases(project.source, folder / "source")
         rendered = render_version(
-            releases, project, project.version, project.answers, Path(name) / "new"
+            releases, project, project.version, project.answers, folder / "new"
         )
         expected = Project.read(rendered.files)
     if expected.answers != project.answers:

@@ -1,19 +1,36 @@
-"""What Ctrl-C and SIGTERM do for a while."""
+"""What Ctrl-C, SIGTERM and a closed terminal do for a while."""
 
 import signal
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Final
+
+_ENDINGS: Final = [
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+]
 
 
 def interruptible() -> AbstractContextManager[None]:
-    """Let SIGTERM end what is done here as Ctrl-C does: with everything cleaned up."""
+    """Let all of them end what is done here as Ctrl-C does: with everything cleaned up."""
     return _handled_by(_interrupt)
 
 
 def undisturbed() -> AbstractContextManager[None]:
-    """Let neither end what is done here, which takes a moment only."""
+    """Let none of them end what is done here, which takes a moment only."""
     return _handled_by(signal.SIG_IGN)
+
+
+@contextmanager
+def temporary_folder(prefix: str = "inferplate-", within: Path | None = None) -> Iterator[Path]:
+    """Give a folder that is gone afterwards, also where its removal would be interrupted."""
+    folder = TemporaryDirectory(prefix=prefix, dir=within, ignore_cleanup_errors=True)
+    try:
+        yield Path(folder.name)
+    finally:
+        with undisturbed():
+            folder.cleanup()
 
 
 def _interrupt(*_: object) -> None:
@@ -22,9 +39,13 @@ def _interrupt(*_: object) -> None:
 
 @contextmanager
 def _handled_by(handler: Any) -> Iterator[None]:
-    before = {which: signal.signal(which, handler) for which in (signal.SIGINT, signal.SIGTERM)}
+    """Handle them so, but for those that are ignored already, as by ``nohup``."""
+    handled = {which: signal.getsignal(which) for which in _ENDINGS}
+    before = {which: was for which, was in handled.items() if was != signal.SIG_IGN}
+    for which in before:
+        signal.signal(which, handler)
     try:
         yield
     finally:
-        for which, handled in before.items():
-            signal.signal(which, handled)
+        for which, was in before.items():
+            signal.signal(which, was)

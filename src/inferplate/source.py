@@ -1,6 +1,5 @@
 """Where the template is: the checkout that this file lies in, or the copy inside the wheel."""
 
-from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
@@ -25,6 +24,8 @@ def bundled_template() -> Path | None:
 
 def installed_version() -> str:
     """Return the version of the template inside the wheel, as its tag in git."""
+    from importlib.metadata import version
+
     return f"v{version('inferplate')}"
 
 

@@ -1,6 +1,5 @@
 """Says where a project stands: what ``inferplate status`` shows."""
 
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -13,6 +12,7 @@ from inferplate.errors import InferplateError
 from inferplate.project import Project
 from inferplate.releases import Releases, Unreachable
 from inferplate.rendered import Rendered, render_template, render_version
+from inferplate.signals import temporary_folder
 from inferplate.source import bundled_template, installed_version
 
 _PATIENCE: Final = 20.0
@@ -25,13 +25,14 @@ class Status:
 
     ``newest``: the newest released version; none: the source cannot be reached. ``edited``: what
     the user did to files of the template, by path. ``yours``: the files that no update touches.
-    Both are none where that version of the template cannot be had.
+    Both are none where that version of the template cannot be had. ``missing``: why any is none.
     """
 
     project: Project
     newest: str | None
     edited: dict[str, str] | None
     yours: list[str] | None
+    missing: str = ""
 
     def document(self) -> dict[str, Any]:
         """Return all of it as plain data."""
@@ -43,28 +44,28 @@ class Status:
             "answers": self.project.answers,
             "edited": self.edited,
             "yours": self.yours,
+            "missing": self.missing,
         }
 
     def table(self) -> Group:
         """Return all of it for a person."""
         facts = Table.grid(padding=(0, 2))
-        origin = {"version": self.project.version, "newest": self.newest or "unknown (no network)"}
+        unknown = f"unknown: {self.missing}"
+        origin = {"version": self.project.version, "newest": self.newest or unknown}
         answers = {key: _shown(value) for key, value in self.project.answers.items()}
         for name, value in {**origin, "source": self.project.source, **answers}.items():
             facts.add_row(name, Text(value))
         edited = [f"{path} ({how})" for path, how in (self.edited or {}).items()]
-        yours = self.yours or []
-        known = self.edited is not None
+        none = unknown if self.edited is None else "none"
         lines = [
-            *_section("Edited files of the template; an update merges them:", edited, known),
-            *_section("Your files; no update touches them:", yours, known),
+            *_section("Edited files of the template; an update merges them:", edited or [none]),
+            *_section("Your files; no update touches them:", self.yours or [none]),
         ]
         return Group(facts, *(Text(line, overflow="fold") for line in lines))
 
 
-def _section(title: str, paths: list[str], known: bool) -> list[str]:
-    none = "none" if known else "unknown: this version of the template cannot be had"
-    return ["", title, *(f"  {path}" for path in paths or [none])]
+def _section(title: str, paths: list[str]) -> list[str]:
+    return ["", title, *(f"  {path}" for path in paths)]
 
 
 def _shown(answer: Any) -> str:
@@ -73,21 +74,20 @@ def _shown(answer: Any) -> str:
 
 def status(project: Project) -> Status:
     """Find out where a project stands."""
-    with tempfile.TemporaryDirectory(prefix="inferplate-", ignore_cleanup_errors=True) as name:
-        folder = Path(name)
-        newest = None
+    with temporary_folder() as folder:
+        newest, missing = None, ""
         rendered: Rendered | None = None
         try:
             releases = Releases(project.source, folder / "source", _PATIENCE)
             newest = releases.newest()
             rendered = render_version(releases, project, project.version, project.answers, folder)
-        except Unreachable:
-            rendered = _render_installed(project, folder)
-        except InferplateError:
-            rendered = None
-        if rendered is None:
-            return Status(project, newest, None, None)
-        return Status(project, newest, _edited(project, rendered), _yours(project, rendered))
+        except Unreachable as error:
+            rendered, missing = _render_installed(project, folder), str(error)
+        except InferplateError as error:
+            missing = str(error)
+        edited = _edited(project, rendered) if rendered else None
+        yours = _yours(project, rendered) if rendered else None
+        return Status(project, newest, edited, yours, missing)
 
 
 def _render_installed(project: Project, folder: Path) -> Rendered | None:

@@ -1,5 +1,6 @@
 """Shows an update and carries it out: what ``inferplate update`` does."""
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -13,7 +14,7 @@ from inferplate.apply import apply
 from inferplate.errors import InferplateError
 from inferplate.plan import Change, Plan, plan_update
 from inferplate.project import ANSWERS_FILE, Project
-from inferplate.signals import interruptible
+from inferplate.signals import interruptible, undisturbed
 
 _WHAT_TO_DO: Final = {
     "contents": "choose between the marked lines",
@@ -50,12 +51,15 @@ def update(
                     "then give --allow-delete"
                 )
         _show_changes(plan, console)
+        if not dry_run:
+            apply(plan)
+    with undisturbed():
+        _show_rest(plan, console)
         if dry_run:
             console.print("Nothing was changed: this was a dry run.")
             return 0
-        apply(plan)
-    _show_rest(plan, console)
-    return 1 if plan.conflicts else 0
+        _show_next(plan, console)
+        return 1 if plan.conflicts else 0
 
 
 def _show_step(plan: Plan, console: Console) -> None:
@@ -99,9 +103,14 @@ def _show_rest(plan: Plan, console: Console) -> None:
         f"{path}: {_WHAT_TO_DO.get(kind, kind)}" for path, kind in sorted(plan.conflicts.items())
     ]
     _list(console, "Conflicts, left for you to resolve:", conflicts)
-    goes_on = "Then run" if conflicts else "Look at it with 'git diff', then run"
+
+
+def _show_next(plan: Plan, console: Console) -> None:
+    goes_on = "Then run" if plan.conflicts else "Look at it with 'git diff', then run"
     console.print(f"{goes_on} 'inferplate update --continue' and commit.", highlight=False)
-    console.print("To go back instead: git stash --include-untracked", highlight=False)
+    here = f" -- {shlex.quote(str(plan.project.root))}" if plan.project.prefix else ""
+    back = f"To go back instead: git stash push --include-untracked{here}"
+    console.print(back, markup=False, highlight=False, soft_wrap=True)
 
 
 def _list(console: Console, title: str, lines: list[str]) -> None:

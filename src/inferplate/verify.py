@@ -2,7 +2,7 @@
 
 import os
 import shutil
-import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +13,7 @@ from pathlib import Path
 from inferplate.checks import CHECKS, Check
 from inferplate.errors import CheckFailed, InferplateError, unknown
 from inferplate.matrix import Variant
+from inferplate.signals import temporary_folder
 from inferplate.workbench import Workbench
 
 
@@ -56,8 +57,8 @@ def workbench(keep: Path | None) -> Iterator[Workbench]:
         InferplateError: the folder to keep has something in it.
     """
     if keep is None:
-        with tempfile.TemporaryDirectory(prefix="inferplate-") as folder:
-            yield Workbench(Path(folder))
+        with temporary_folder() as folder:
+            yield Workbench(folder)
         return
     if keep.exists() and (not keep.is_dir() or any(keep.iterdir())):
         raise InferplateError(f"{keep} is not an empty folder")
@@ -77,19 +78,30 @@ def verify(
     """Run every check of every variant, and report each result as it comes.
 
     ``report`` is called from several threads.
+
+    Raises:
+        KeyboardInterrupt: the checks that were running have ended, and no other has begun.
     """
+    interrupted = threading.Event()
 
     def verify_one(variant: Variant) -> list[Result]:
         results = []
         for check in checks:
-            results.append(run_check(bench, variant, check))
-            report(results[-1])
+            result = run_check(bench, variant, check)
+            if interrupted.is_set():
+                break
+            results.append(result)
+            report(result)
         if not keep:
             shutil.rmtree(bench.root / "variants" / variant.name, ignore_errors=True)
         return results
 
     with ThreadPoolExecutor(jobs, thread_name_prefix="verify") as pool:
-        return [result for results in pool.map(verify_one, variants) for result in results]
+        try:
+            return [result for results in pool.map(verify_one, variants) for result in results]
+        except KeyboardInterrupt:
+            interrupted.set()
+            raise
 
 
 def run_check(bench: Workbench, variant: Variant, check: Check) -> Result:

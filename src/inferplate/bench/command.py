@@ -108,12 +108,12 @@ def bench(
         Path, typer.Option(metavar="DIR", help="Write results.json, README.md and plots here.")
     ] = Path("benchmark-results"),
 ) -> None:
-    """Measure emitted services side by side on this machine, and against other model servers.
+    """Measure services side by side on this machine.
 
-    Servers and load generators are pinned to processors of their own, rounds are interleaved,
-    answers are checked. What to compare is the CPU time per request; differences under 20 % mean
-    nothing. Needs wrk, h2load and the extra 'bench'. The exit code is 1 when something could not
-    be measured.
+    Emitted ones, and other model servers. Servers and load generators are pinned to processors of
+    their own, rounds are interleaved, answers are checked. What to compare is the CPU time per
+    request; differences under 20 % mean nothing. Needs wrk, h2load and the extra 'bench'. The exit
+    code is 1 when something could not be measured.
     """
     _require_extra()
     from inferplate.bench.contestants import WIRES
