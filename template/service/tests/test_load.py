@@ -1,10 +1,12 @@
 """What the service does when it is busy: batches, limits, deadlines, failures, disconnects."""
 
 import asyncio
+import gc
 import itertools
 import json
 import math
 import time
+import weakref
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -241,6 +243,20 @@ async def submit(batcher: Batcher, value: float, patience: float = 60) -> float:
     deadline = asyncio.get_running_loop().time() + patience
     outputs = await batcher.submit({"x": np.full((1, 2), value, np.float32)}, deadline)
     return float(outputs["y"][0, 0])
+
+
+async def test_tensors_are_let_go_without_the_garbage_collector() -> None:
+    async with batching(model := Doubler()) as batcher:
+        model.gate.set()
+        tensor = np.ones((3, 2), dtype=np.float32)
+        gone = weakref.ref(tensor)
+        gc.disable()
+        try:
+            await batcher.submit({"x": tensor}, asyncio.get_running_loop().time() + 60)
+            del tensor
+            await until(lambda: gone() is None)
+        finally:
+            gc.enable()
 
 
 async def test_what_could_not_be_answered_in_time_is_refused_at_once() -> None:

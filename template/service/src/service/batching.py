@@ -193,6 +193,7 @@ class Batcher:
         finally:
             abandon.discard(client_left)
             del self._open[request]
+            request.parts.clear()  # a part holds its request: a cycle, freed late
 
     def _plan_sweep(self, due: float) -> None:
         if self._sweep is not None:

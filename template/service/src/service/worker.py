@@ -49,6 +49,7 @@ class WorkerThread:
     def _work(self) -> None:
         while run := self._calls.get():
             run()
+            del run  # and with it the tensors, before the wait for more
 
 
 def _deliver(
