@@ -137,6 +137,12 @@ def test_the_set_covers_every_choice_and_every_pair_of_framework_and_server() ->
     assert pairs == {(variant.framework, variant.server) for variant in ALL_VARIANTS}
 
 
+def test_the_documented_table_is_of_the_set() -> None:
+    documented = (template_root() / "docs/images.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\w+-[\w-]+) ", documented, re.MULTILINE)
+    assert sorted(rows) == sorted(map(str, COVERING))
+
+
 @pytest.mark.parametrize("built", COVERING, ids=str)
 def test_built_and_asked(
     built: Variant,
