@@ -2,7 +2,9 @@
 
 import shutil
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -144,14 +146,17 @@ def _summarize_edits(terminalreporter: Any) -> None:
 def _summarize_images(terminalreporter: Any) -> None:
     passed = terminalreporter.getreports("passed")
     rows = [value for report in passed for value in _properties(report, "image")]
-    skipped = terminalreporter.getreports("skipped")
-    if any(report.nodeid.startswith("tests/test_images.py") for report in skipped):
+    left_out = Counter(
+        report.longrepr[2].removeprefix("Skipped: ")
+        for report in terminalreporter.getreports("skipped")
+        if report.nodeid.startswith("tests/test_images.py")
+    )
+    if rows or left_out:
         terminalreporter.write_sep("=", "images")
-        terminalreporter.write_line("left out: no Docker engine answers", yellow=True)
-    elif rows:
-        terminalreporter.write_sep("=", "images")
-        for line in markdown_table(rows):
-            terminalreporter.write_line(line)
+    for line in markdown_table(sorted(rows, key=itemgetter("image MB"))):
+        terminalreporter.write_line(line)
+    for reason, tests in left_out.items():
+        terminalreporter.write_line(f"{tests} tests left out: {reason}", yellow=True)
 
 
 def _summarize_coverage(terminalreporter: Any) -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self
 
+from filelock import FileLock
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -141,11 +142,16 @@ class Build:
 
 @dataclass(frozen=True)
 class Image:
-    """What a project's own ``make image`` builds, with further arguments for every build."""
+    """What a project's own ``make image`` builds, with further arguments for every build.
+
+    ``alone``: held while something is built, for Docker 20.10 keeps nothing in its cache of steps
+    that two builds run together.
+    """
 
     project: Path
     tag: str
     arguments: Mapping[str, str]
+    alone: FileLock
 
     def variables(self, *options: str, **arguments: str) -> list[str]:
         """Return the variables of make that name the image and the arguments of its build."""
@@ -162,18 +168,20 @@ class Image:
             CheckFailed: it cannot be built.
         """
         command = ["make", "image", *self.variables(*options, **arguments)]
-        began = time.monotonic()
-        done = subprocess.run(
-            command,
-            cwd=self.project,
-            env={**os.environ, "DOCKER": DOCKER},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            check=False,
-        )
+        with self.alone:
+            began = time.monotonic()
+            done = subprocess.run(
+                command,
+                cwd=self.project,
+                env={**os.environ, "DOCKER": DOCKER},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                check=False,
+            )
+            seconds = time.monotonic() - began
         if done.returncode:
             raise CheckFailed(f"the image cannot be built\n{tail(done.stdout)}")
-        return Build.parse(time.monotonic() - began, done.stdout.decode("utf-8", "replace"))
+        return Build.parse(seconds, done.stdout.decode("utf-8", "replace"))
 
     @property
     def configuration(self) -> Any:
@@ -186,9 +194,10 @@ def image_bytes(name: str) -> int:
 
 
 @contextmanager
-def image_of(project: Path, arguments: Mapping[str, str]) -> Iterator[Image]:
+def image_of(project: Path, arguments: Mapping[str, str], alone: FileLock) -> Iterator[Image]:
     """Give a project's image, to be built, and remove what was built of it."""
-    image = Image(project, f"inferplate-test:{os.getpid()}-{time.monotonic_ns()}", arguments)
+    tag = f"inferplate-test:{os.getpid()}-{time.monotonic_ns()}"
+    image = Image(project, tag, arguments, alone)
     try:
         yield image
     finally:
@@ -345,6 +354,8 @@ def closure(declared: Sequence[str], installed: Mapping[str, Any]) -> set[str]:
 
 def markdown_table(rows: Sequence[Mapping[str, object]]) -> Iterator[str]:
     """Write rows as a table whose columns are the first row's keys, numbers rounded by size."""
+    if not rows:
+        return
     cells = [list(rows[0]), *([_shown(value) for value in row.values()] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     for number, line in enumerate(cells):

@@ -3,6 +3,7 @@
 import selectors
 import socket
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -42,19 +43,18 @@ class Index(BaseHTTPRequestHandler):
 
 
 class Proxy(BaseHTTPRequestHandler):
-    """A proxy for TLS that notes to which hosts it was asked to connect."""
+    """A proxy for TLS that notes how many bytes it was sent by which host."""
 
-    def __init__(self, hosts: set[str], *arguments: Any) -> None:
-        self._hosts = hosts
+    def __init__(self, received: Counter[str], *arguments: Any) -> None:
+        self._received = received
         super().__init__(*arguments)
 
     def do_CONNECT(self) -> None:
         host, port = self.path.rsplit(":", 1)
-        self._hosts.add(host)
         with socket.create_connection((host, int(port))) as onward:
             self.send_response(200)
             self.end_headers()
-            _relay(self.connection, onward)
+            self._received[host] += _relay(self.connection, onward)
         self.close_connection = True
 
     def log_message(self, *_: object) -> None:
@@ -79,15 +79,17 @@ def folder_of(wheels: list[Path], distribution: str, folder: Path) -> Path:
     return folder
 
 
-def _relay(left: socket.socket, right: socket.socket) -> None:
-    """Copy bytes both ways until one side has no more."""
+def _relay(client: socket.socket, onward: socket.socket) -> int:
+    """Copy bytes both ways until one side has no more, and count those for the client."""
+    received = 0
     with selectors.DefaultSelector() as ready:
-        for source, target in ((left, right), (right, left)):
+        for source, target in ((client, onward), (onward, client)):
             ready.register(source, selectors.EVENT_READ, target)
         while True:
             for key, _ in ready.select():
                 reading: Any = key.fileobj
                 data = reading.recv(_CHUNK)
                 if not data:
-                    return
+                    return received
                 key.data.sendall(data)
+                received += len(data) if key.data is client else 0

@@ -51,7 +51,7 @@ def test_the_health_check_imports_little(bench: Workbench) -> None:
 @pytest.mark.parametrize(
     ("options", "code", "told"),
     [
-        ([], 0, "left out: no Docker engine answers"),
+        ([], 0, " tests left out: no Docker engine answers"),
         (["--require-images"], 1, "Failed: no Docker engine answers"),
     ],
     ids=["left out", "required"],

@@ -1,9 +1,12 @@
 """Images that the unmodified Dockerfile of an emitted project builds, run locked down and asked."""
 
 import json
+import os
 import re
 import shutil
+import subprocess
 import tomllib
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from itertools import chain, repeat
@@ -12,6 +15,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 from uuid import uuid4
 
+import psutil
 import pytest
 from conftest import ALL_VARIANTS, Covers
 from history import edit, last, repository
@@ -63,6 +67,7 @@ CHANGED: Final = "Changed after the first build"
 PYPI: Final = "https://pypi.org/simple/"
 DEFAULT: Final = ALL_VARIANTS[0]
 SMALLEST: Final = Variant("litestar", "python", "hypercorn")
+WITH_PYTORCH: Final = Variant("fastapi", "pytorch", "granian")
 RUNTIMES: Final = list(dict.fromkeys(variant.runtime for variant in ALL_VARIANTS))
 
 
@@ -111,13 +116,17 @@ def arguments(base: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[d
         return
     folder = folder_of(wheels, "torch", tmp_path_factory.mktemp("mirror"))
     with serving(Folder, directory=folder) as mirror:
-        yield {**needed, "UV_INDEX": f"pytorch={mirror}/"}
+        yield {
+            **needed,
+            "PYTORCH_INDEX": f"{mirror}/",
+            "UV_INDEX": f"pytorch={mirror}/",
+        }
 
 
 @pytest.fixture
-def make_image(arguments: Mapping[str, str]) -> MakeImage:
+def make_image(arguments: Mapping[str, str], bench: Workbench) -> MakeImage:
     """Give a test the image of a project, for the time of a ``with`` block."""
-    return lambda project: image_of(project, arguments)
+    return lambda project: image_of(project, arguments, bench.lock("image"))
 
 
 def test_the_set_covers_every_choice_and_every_pair_of_framework_and_server() -> None:
@@ -126,6 +135,12 @@ def test_the_set_covers_every_choice_and_every_pair_of_framework_and_server() ->
         assert {getattr(variant, axis) for variant in COVERING} == everything
     pairs = {(variant.framework, variant.server) for variant in COVERING}
     assert pairs == {(variant.framework, variant.server) for variant in ALL_VARIANTS}
+
+
+def test_the_documented_table_is_of_the_set() -> None:
+    documented = (template_root() / "docs/images.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\w+-[\w-]+) ", documented, re.MULTILINE)
+    assert sorted(rows) == sorted(map(str, COVERING))
 
 
 @pytest.mark.parametrize("built", COVERING, ids=str)
@@ -238,6 +253,8 @@ def check_content(inside: Any, base: Any, built: Variant, project: Path, models:
     installed = inside["distributions"]
     declared = described(project)["dependencies"]
     assert {canonicalize_name(name) for name in installed} == closure(declared, installed)
+    if facts(built)["pytorch"]:
+        assert installed["torch"]["version"].endswith("+cpu")
 
     added = set(inside["files"]) - set(base["files"])
     assert not [path for path in added if COMPILER_OR_CACHE.search(path)]
@@ -269,19 +286,25 @@ def described(project: Path) -> dict[str, Any]:
     return table
 
 
-def test_plain_pip_builds_it_too(copy_of: Callable[[Variant], Path], make_image: MakeImage) -> None:
-    project = copy_of(SMALLEST)
+@pytest.mark.parametrize("built", [SMALLEST, WITH_PYTORCH], ids=str)
+def test_plain_pip_builds_it_too(
+    built: Variant,
+    copy_of: Callable[[Variant], Path],
+    make_image: MakeImage,
+    bench: Workbench,
+    base_inside: Any,
+) -> None:
+    project = copy_of(built)
     golden = Golden.of(project)
     shutil.rmtree(project / "models")
     with make_image(project) as image:
         image.build(INSTALLER="pip")
         with Container(image, *LOCKED_DOWN, settings={}) as container:
             container.wait_healthy()
-            installed = container.inside()["distributions"]
+            inside = container.inside()
             check_ready(container, golden)
-    assert {found["installer"] for found in installed.values()} == {"pip"}
-    needed = closure(described(project)["dependencies"], installed)
-    assert {canonicalize_name(name) for name in installed} == needed
+    check_content(inside, base_inside, built, project, bench.artifact(built))
+    assert {found["installer"] for found in inside["distributions"].values()} == {"pip"}
 
 
 def test_a_lock_file_is_followed_and_one_that_is_stale_is_refused(
@@ -321,25 +344,30 @@ def test_a_lock_file_is_followed_and_one_that_is_stale_is_refused(
     "HTTPS_PROXY" in machine_arguments(),
     reason="every build here goes through this machine's proxy",
 )
-def test_a_package_index_and_a_proxy_are_build_arguments(
+def test_a_package_index_and_a_proxy_are_build_arguments_and_nothing_is_downloaded_twice(
     copy_of: Callable[[Variant], Path], make_image: MakeImage, arguments: Mapping[str, str]
 ) -> None:
     project = copy_of(SMALLEST)
     upstream = arguments.get("UV_DEFAULT_INDEX", PYPI)
     asked: set[str] = set()
-    hosts: set[str] = set()
+    received: Counter[str] = Counter()
     with (
         serving(Index, upstream, asked) as index,
-        serving(Proxy, hosts) as proxy,
+        serving(Proxy, received) as proxy,
         make_image(project) as image,
     ):
-        given = {"PIP_INDEX_URL": index, "UV_DEFAULT_INDEX": index}
-        image.build("--no-cache", **given, HTTPS_PROXY=proxy)
+        given = {"PIP_INDEX_URL": index, "UV_DEFAULT_INDEX": index, "HTTPS_PROXY": proxy}
+        image.build("--no-cache", **given)
         environment = dict(entry.split("=", 1) for entry in image.configuration["Env"])
+        downloaded = received.total()
+        edit(project, {"pyproject.toml": last("# another dependency")})
+        assert image.build(**given).cached(DEPENDENCIES) == {False}
     declared = {Requirement(text).name for text in described(project)["dependencies"]}
     assert {"hatchling", "uv", *map(canonicalize_name, declared)} <= asked
-    assert urlsplit(upstream).hostname in hosts
-    assert not {"PIP_INDEX_URL", "UV_DEFAULT_INDEX", "HTTPS_PROXY"} & environment.keys()
+    assert urlsplit(upstream).hostname in received
+    assert not given.keys() & environment.keys()
+    again = received.total() - downloaded
+    assert again < downloaded / 2, "the cache mounts keep what was downloaded"
 
 
 def test_any_user_can_run_it_and_it_writes_below_tmp_alone(
@@ -404,6 +432,28 @@ def test_make_image_check_builds_runs_and_asks(
     golden = Golden.of(project)
     with make_image(project) as image:
         command = ["make", "--silent", "image-check", *image.variables()]
-        printed = bench.run(command, project, timeout=900, settings={"DOCKER": DOCKER})
+        with image.alone:
+            printed = bench.run(command, project, timeout=900, settings={"DOCKER": DOCKER})
     answer = json.loads(printed[printed.index("{\n") :])["answer"]
     assert answer["model"] == {"name": golden.model, "version": golden.version}
+
+
+@pytest.mark.skipif(
+    os.geteuid() != 0 or not shutil.which("dockerd"), reason="no engine of its own can be started"
+)
+def test_an_engine_that_was_started_ends_with_its_command() -> None:
+    own = {"DOCKER_HOST", "ENGINE_DIR"}
+    inherited = {name: os.environ[name] for name in os.environ if name not in own}
+    script = 'echo "$DOCKER_HOST" && "$DOCKER" version >&2 && exit 7'
+    done = subprocess.run(
+        [template_root() / "tests/with-engine", "sh", "-c", script],
+        env={**inherited, "DOCKER": "/nonexistent/docker"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 7, done.stderr
+    folder = Path(urlsplit(done.stdout.strip()).path).parent
+    assert not folder.exists()
+    left = [process.info["cmdline"] or [] for process in psutil.process_iter(["cmdline"])]
+    assert not [command for command in left if str(folder) in " ".join(command)]

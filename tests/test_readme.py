@@ -18,6 +18,10 @@ from inferplate.render import render
 from inferplate.source import PUBLIC_ADDRESS, template_root
 
 README = (template_root() / "README.md").read_text(encoding="utf-8")
+DOCUMENTS = [
+    template_root() / "README.md",
+    *sorted(template_root().glob("docs/**/*.md")),
+]
 SCREEN_LINES = 110
 SECTION_LINES = 30
 
@@ -28,6 +32,25 @@ def blocks(language: str) -> list[str]:
 
 def test_it_is_one_screen() -> None:
     assert len(README.splitlines()) <= SCREEN_LINES
+
+
+@pytest.mark.parametrize(
+    "document", DOCUMENTS, ids=lambda path: path.relative_to(template_root()).as_posix()
+)
+def test_the_links_lead_somewhere(document: Path) -> None:
+    text = document.read_text(encoding="utf-8")
+    for address in re.findall(r"\]\(([^)\s]+)\)", text):
+        name, _, anchor = address.partition("#")
+        if ":" not in name:
+            target = document.parent / name if name else document
+            assert target.exists(), address
+            assert not anchor or anchor in anchors(target), address
+
+
+def anchors(document: Path) -> set[str]:
+    """Name a document's headings as their addresses do."""
+    headings = re.findall(r"^#+ (.+)$", document.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def test_the_matrix_is_the_templates() -> None:

@@ -87,6 +87,13 @@ def test_every_job_ends_in_time_and_says_what_it_may_do(project: Path) -> None:
             assert job.keys() >= {"permissions", "timeout-minutes"}
 
 
+def test_ci_builds_asks_and_scans_the_image(emitted_for: Callable[[str], Path]) -> None:
+    github = yaml.safe_load((emitted_for("github") / ".github/workflows/ci.yml").read_bytes())
+    gitlab = yaml.safe_load((emitted_for("gitlab") / ".gitlab-ci.yml").read_bytes())
+    commands = [step["run"] for step in github["jobs"]["image"]["steps"] if "run" in step]
+    assert commands == gitlab["container"]["script"] == ["make image-check", "make image-scan"]
+
+
 @pytest.mark.parametrize("found", [0, 1])
 def test_the_scan_fails_where_something_is_found(
     found: int, emitted_for: Callable[[str], Path], tmp_path: Path
