@@ -151,6 +151,8 @@ def check_house_prices(project: Path, bench: Workbench) -> None:
         answer = post_json(service.port, "/predict", {"instances": HOUSES})
         assert answer.status == 200, answer.body
         prices = [prediction["price"] for prediction in answer.json()["predictions"]]
+        service.terminate()
+        service.wait_exit()
     assert prices == pytest.approx(PRICES, rel=1e-3)
 
 
