@@ -274,7 +274,7 @@ def test_targets_tell_what_was_reached_and_what_was_missed() -> None:
     assert reached[naive] == ("≥ 4", "5.00", "1.67 missed")
     best = "tabular, JSON, 16 connections: the best peer's CPU / this"
     assert reached[best] == ("≥ 7", "9.00", "3.00 missed")
-    assert reached["slowest readiness probe of all, ms"] == ("≤ 50", "5.00", "5.00")
+    assert reached["one worker: slowest readiness probe, ms"] == ("≤ 50", "5.00", "5.00")
     assert reached["tabular: seconds to ready"] == ("≤ 1", "-", "-")
     assert isinstance(grid, Grid)
 

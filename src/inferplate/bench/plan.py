@@ -65,11 +65,11 @@ def reference() -> list[Stage]:
     everyone = Scenario("json", 1, some)
     latency = Scenario("json", 1, one, baselines_only=True)
     crowd = Scenario("json", 1, many, baselines_only=True)
-    binary = [Scenario("binary", rows, some) for rows in (1, 8, 64)]
+    binary = tuple(Scenario("binary", rows, some) for rows in (1, 8, 64))
     return [
         Stage("tabular", 1, (latency, everyone, crowd, binary[0], Scenario("typed", 1, some))),
         Stage("mlp", 1, (latency, everyone, crowd, *binary)),
         Stage("embed", 1, (latency, everyone, *shares)),
-        Stage("mlp", 2, (binary[0], binary[2])),
+        Stage("mlp", 2, binary),
         Stage("embed", 2, (everyone,)),
     ]

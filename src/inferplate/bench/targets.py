@@ -102,7 +102,7 @@ def targets() -> Iterator[Target]:
         ),
         bounds={"ninja": 1.0},
     )
-    yield Target("slowest readiness probe of all, ms", 50, _slowest_probe, at_least=False)
+    yield Target("one worker: slowest readiness probe, ms", 50, _slowest_probe, at_least=False)
     for model in _MODELS:
         ready = _footprint(model, "ready_seconds")
         yield Target(f"{model}: seconds to ready", 1.0, ready, at_least=False)
@@ -184,7 +184,8 @@ def _of_the_model(results: Results, service: str) -> float:
 def _slowest_probe(results: Results, service: str) -> float:
     found = [
         sample.probe_ms
-        for by_contestant in results.samples.values()
+        for question, by_contestant in results.samples.items()
+        if question.workers == 1  # with more, the load generator may share their processors
         for sample in by_contestant.get(service, [])
     ]
     return max(found, default=math.nan)
