@@ -27,7 +27,7 @@ _MOST_ROWS: Final = 64
 _WORTHWHILE: Final = 1.1
 """A larger batch must serve this many times the rows a second of the one before it."""
 _YOUNG_OBJECTS: Final = 10_000
-"""Before garbage is looked for; Python's 700 are in use by a few requests that wait."""
+"""How many there may be before garbage is looked for. Python's 700 are held by a few requests."""
 _TRIED_ANYWAY: Final = 0.01
 """Seconds of a batch, below which larger ones are tried whether this one pays or not."""
 
