@@ -4,7 +4,6 @@ import asyncio
 import gc
 import logging
 import math
-import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -24,7 +23,7 @@ log = logging.getLogger("service.engine")
 
 _MOST_ROWS: Final = 64
 """Rows of a batch at most, if its size is left to warm-up."""
-_WORTHWHILE: Final = 1.1
+_WORTHWHILE: Final = 1.05
 """A larger batch must serve this many times the rows a second of the one before it."""
 _YOUNG_OBJECTS: Final = 10_000
 """How many there may be before garbage is looked for. Python's 700 are held by a few requests."""
@@ -223,9 +222,7 @@ def warm_up(
             timings[rows] = _seconds(run, batch, clock)
             if timings[rows] > budget:
                 break
-            timings[rows] = statistics.median(
-                (timings[rows], *(_seconds(run, batch, clock) for _ in range(2)))
-            )
+            timings[rows] = min(timings[rows], *(_seconds(run, batch, clock) for _ in range(2)))
             if budget < math.inf and _cannot_pay(timings, rows, budget):
                 break
         except ArtifactError:
