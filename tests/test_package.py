@@ -50,6 +50,16 @@ def test_the_wheel_carries_what_is_measured(installed: Path) -> None:
     assert (installed / "inferplate/bench/load.lua").is_file()
 
 
+def test_the_wheel_says_under_which_terms_it_comes(installed: Path) -> None:
+    (described,) = installed.glob("inferplate-*.dist-info")
+    metadata = (described / "METADATA").read_text(encoding="utf-8")
+    assert "License-Expression: MIT AND MIT-0\n" in metadata
+    for name in ("LICENSE", "template/LICENSE"):
+        text = (described / "licenses" / name).read_text(encoding="utf-8")
+        assert text == (template_root() / name).read_text(encoding="utf-8")
+        assert "The inferplate authors" in text
+
+
 def test_the_installed_tool_finds_it(installed: Path, tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "inferplate", "variants", "--framework", "ninja"],
