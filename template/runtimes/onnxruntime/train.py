@@ -11,8 +11,8 @@ from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
 
-from service import manifest
-from service.tensors import TensorSpec
+from service.core import manifest
+from service.core.tensors import TensorSpec
 
 MODELS = Path(__file__).parent / "models"
 

@@ -17,8 +17,8 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from service import manifest
-from service.tensors import TensorSpec
+from service.core import manifest
+from service.core.tensors import TensorSpec
 
 MODELS = Path(__file__).parent / "models"
 

@@ -1,97 +1,91 @@
-"""The HTTP layer on FastAPI: the typed endpoint, and the user's own `service.routes`.
+"""The FastAPI application: /predict, the routes of `service.routes`, and error responses.
 
-`service.front` stands before it. It has checked the key and read the body, and it answers every
-error: what goes wrong here is raised, the framework's own refusals as a `ServiceError`.
+`service.web.front` stands before it, with everything that does not depend on the framework.
 """
 
-from collections.abc import Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
-from service import typed
-from service.errors import InvalidValues, Malformed
-from service.http import Receive, Scope, Send
-from service.routing import own_router
-from service.translation import from_http
-from service.typed import PredictRequest, PredictResponse
+from service.core.errors import ServiceError
+from service.dependencies import ContextDep, PredictorDep
+from service.ops.process import CannotStart
+from service.predict import Instance, Prediction
+from service.routes import router
+from service.web.asgi import Scope
+from service.web.errors import InternalError, InvalidValues, field_path, from_framework, problem
+from service.web.predict_schema import PredictRequest, PredictResponse
 
 app = FastAPI(
-    openapi_url=None,
+    openapi_url=None,  # `service.web.openapi` adds the routes below to its own document
     redirect_slashes=False,
     responses={"default": {"description": "Problem"}},
-    telemetry={"tracing": False, "metrics": False, "logs": False},  # `service.telemetry` has them
+    telemetry={"tracing": False, "metrics": False, "logs": False},  # `service.ops` has them
 )
 
 
-class TypedRoute(APIRoute):
-    """A route that validates JSON as it parses it, and gives its handler nothing else."""
-
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        async def handle(request: Request) -> Response:
-            body = typed.parse(await request.body(), request.state.settings)
-            response: PredictResponse = await self.endpoint(body, request)
-            return Response(response.model_dump_json(), media_type="application/json")
-
-        return handle
+@app.post("/predict", include_in_schema=False)
+async def predict(
+    request: PredictRequest[Instance], predictor: PredictorDep, context: ContextDep
+) -> PredictResponse[Prediction]:
+    """Return one prediction for each instance."""
+    predictions = await predictor.predict(request.instances, context)
+    return PredictResponse(predictions=predictions, model=predictor.model)
 
 
-app.router.route_class = TypedRoute
+if not isinstance(router, APIRouter):
+    raise CannotStart(
+        f"'router' in src/service/routes.py is a {type(router).__module__}.{type(router).__name__},"
+        " FastAPI needs an APIRouter: port your routes, README.md shows how they look"
+    )
+app.include_router(router)
 
 
-@app.post(typed.PATH, include_in_schema=False)
-async def predict(body: PredictRequest, request: Request) -> PredictResponse:
-    """Predict instances; `service.openapi` describes it, alike for every framework."""
-    return await typed.predict(request.state.engine, body)
-
-
-app.include_router(own_router(APIRouter))
+@app.exception_handler(ServiceError)
+async def service_error(request: Request, error: ServiceError) -> Response:
+    return problem_response(request, error)
 
 
 @app.exception_handler(HTTPException)
-async def refuse(_: Request, error: HTTPException) -> Response:
-    raise from_http(error.status_code, error.detail, error.headers) from None
+async def http_exception(request: Request, error: HTTPException) -> Response:
+    return problem_response(request, from_framework(error.status_code, error.detail, error.headers))
 
 
 @app.exception_handler(RequestValidationError)
-async def refuse_values(_: Request, error: RequestValidationError) -> Response:
-    errors = error.errors()
-    if errors[0]["type"] == "json_invalid":
-        raise Malformed("The body is not valid JSON.") from None
-    raise InvalidValues(
-        [(".".join(str(part) for part in item["loc"]), item["msg"]) for item in errors]
-    ) from None
-
-
-class Unanswered(Response):
-    """Sends nothing."""
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        pass
+async def validation_error(request: Request, error: RequestValidationError) -> Response:
+    errors = [(field_path(item["loc"]), item["msg"]) for item in error.errors()]
+    return problem_response(request, InvalidValues(errors))
 
 
 @app.exception_handler(Exception)
-async def leave_to_front(_: Request, error: Exception) -> Response:
-    """Answer nothing: FastAPI raises the error again, up to the front."""
-    return Unanswered()
+async def unexpected_error(request: Request, error: Exception) -> Response:
+    return problem_response(request, InternalError())  # Starlette raises it again, to be logged
+
+
+def problem_response(request: Request, error: ServiceError) -> Response:
+    """Respond with a problem document (RFC 9457)."""
+    status, headers, body = problem(error, request.state.context.request_id)
+    return Response(body, status, headers)
+
+
+# What `service.interfaces.Framework` asks for, besides `app`.
 
 
 def lifespan() -> AbstractAsyncContextManager[Any]:
-    """Run the start-up and shut-down hooks of the application."""
+    """Run the lifespan of the application and of its routers."""
     return app.router.lifespan_context(app)
 
 
 def openapi() -> dict[str, Any]:
-    """Describe the user's own routes."""
+    """Describe the routes of `service.routes`."""
     return app.openapi()
 
 
 def route_template(scope: Scope) -> str | None:
-    """Name the route that was asked, None where there is none."""
-    # The context knows the prefixes of nested routers, the route itself does not.
+    """Return the route that answered, with the prefixes of its routers."""
+    # Only FastAPI's own context knows the prefixes; there is no public way to ask for them.
     route = scope.get("fastapi", {}).get("effective_route_context") or scope.get("route")
     return route.path_format if route else None

@@ -1,11 +1,18 @@
-"""Further routes of your own, behind the same keys and limits as the model's.
+"""Routes of your own, with the same API keys and limits as /predict.
 
-This file is yours: an update of the template never touches it. What you add appears in
-/openapi.json and on /docs. A route looks like this:
+This file is yours: an update of the template never touches it. Your routes appear in /openapi.json
+and on /docs. They look like this:
 
-    @router.get("/greetings/{name}", tags=["greetings"], summary="Greet someone")
-    async def greet(name: str) -> dict[str, str]:
-        return {"greeting": f"Hello, {name}!"}
+    @router.post("/best", summary="Find the clearest case")
+    async def best(
+        instances: list[Instance], predictor: PredictorDep, context: ContextDep
+    ) -> Prediction:
+        predictions = await predictor.predict(instances, context)
+        return max(predictions, key=lambda each: max(each.probabilities.values()))
+
+`service.dependencies` has `PredictorDep` for instances, `EngineDep` for tensors, and `ContextDep`.
+Add middleware and exception handlers to ``app`` in `service.app`; a lifespan fits both there and
+here, as ``APIRouter(lifespan=…)``.
 """
 
 from fastapi import APIRouter

@@ -1,97 +1,114 @@
-"""The HTTP layer on Litestar: the typed endpoint, and the user's own `service.routes`.
+"""The Litestar application: /predict, the routes of `service.routes`, and error responses.
 
-`service.front` stands before it. It has checked the key and read the body, and it answers every
-error: what goes wrong here is raised, the framework's own refusals as a `ServiceError`.
+`service.web.front` stands before it, with everything that does not depend on the framework.
 """
 
 from contextlib import AbstractAsyncContextManager
-from typing import Any, NoReturn
+from typing import Any
 
 from litestar import Litestar, Request, Response, Router, post
 from litestar.exceptions import HTTPException, ValidationException
 from litestar.openapi import OpenAPIConfig
 from litestar.params import JSONBody
-from litestar.utils import normalize_path
+from litestar.types import ControllerRouterHandler
 
-from service import typed
-from service.errors import InvalidValues, NotFound
-from service.http import Receive, Scope, Send
-from service.routing import own_router
-from service.translation import from_http
-from service.typed import PredictRequest, PredictResponse
+from service.core.context import RequestContext
+from service.core.errors import ServiceError
+from service.dependencies import Predictor, dependencies
+from service.ops.process import CannotStart
+from service.predict import Instance, Prediction
+from service.routes import router
+from service.web.asgi import Scope
+from service.web.errors import InvalidValues, from_exception, from_framework, problem
+from service.web.predict_schema import PredictRequest, PredictResponse
 
-
-class TypedRequest(Request[Any, Any, Any]):
-    """A request whose JSON is validated as it is parsed."""
-
-    async def json(self) -> PredictRequest:
-        return typed.parse(await self.body(), self.scope["state"]["settings"])
+AnyRequest = Request[Any, Any, Any]
 
 
-class TypedResponse(Response[PredictResponse]):
-    """A response that leaves its JSON to pydantic."""
-
-    def render(self, content: PredictResponse, *_: Any) -> bytes:
-        return content.model_dump_json().encode()
-
-
-@post(
-    typed.PATH,
-    status_code=200,
-    request_class=TypedRequest,
-    response_class=TypedResponse,
-    include_in_schema=False,
-)
-async def predict(data: JSONBody[PredictRequest], request: TypedRequest) -> PredictResponse:
-    """Predict instances; `service.openapi` describes it, alike for every framework."""
-    return await typed.predict(request.scope["state"]["engine"], data)
+@post("/predict", status_code=200, include_in_schema=False)
+async def predict(
+    data: JSONBody[PredictRequest[Instance]], predictor: Predictor, context: RequestContext
+) -> PredictResponse[Prediction]:
+    """Return one prediction for each instance."""
+    predictions = await predictor.predict(data.instances, context)
+    return PredictResponse(predictions=predictions, model=predictor.model)
 
 
-def refuse(_: Request[Any, Any, Any], error: HTTPException) -> NoReturn:
-    raise from_http(error.status_code, error.detail, error.headers) from None
+def service_error(request: AnyRequest, error: ServiceError) -> Response[bytes]:
+    return problem_response(request, error)
 
 
-def refuse_values(_: Request[Any, Any, Any], error: ValidationException) -> NoReturn:
-    errors: list[Any] = error.extra if isinstance(error.extra, list) else []
-    raise InvalidValues(
-        [(f"{item.get('source', 'body')}.{item['key']}", item["message"]) for item in errors]
-    ) from None
+def http_exception(request: AnyRequest, error: HTTPException) -> Response[bytes]:
+    detail = error.extra or error.detail
+    return problem_response(request, from_framework(error.status_code, detail, error.headers))
 
 
-def leave_to_front(_: Request[Any, Any, Any], error: Exception) -> NoReturn:
-    raise error
+def validation_error(request: AnyRequest, error: ValidationException) -> Response[bytes]:
+    items: list[Any] = error.extra if isinstance(error.extra, list) else []
+    return problem_response(
+        request, InvalidValues([(_field(item), item["message"]) for item in items])
+    )
 
 
-router = own_router(Router)
-application = Litestar(
-    [predict, router],
+def unexpected_error(request: AnyRequest, error: Exception) -> Response[bytes]:
+    return problem_response(request, from_exception(error))
+
+
+def problem_response(request: AnyRequest, error: ServiceError) -> Response[bytes]:
+    """Respond with a problem document (RFC 9457)."""
+    status, headers, body = problem(error, request.scope["state"]["context"].request_id)
+    return Response(body, status_code=status, headers=headers, media_type=headers["content-type"])
+
+
+def _field(item: dict[str, Any]) -> str:
+    """Return the path of a wrong value. Values of the body are named from its top."""
+    key, source = item.get("key", ""), item.get("source", "query")
+    if source == "body":
+        return "" if key == "data" else key
+    return f"{source}.{key}"
+
+
+if not isinstance(router, Router):
+    raise CannotStart(
+        f"'router' in src/service/routes.py is a {type(router).__module__}.{type(router).__name__},"
+        " Litestar needs a Router: port your routes, README.md shows how they look"
+    )
+route_handlers: list[ControllerRouterHandler] = [predict, router]
+
+app = Litestar(
+    route_handlers,
+    dependencies=dependencies,
     exception_handlers={
-        HTTPException: refuse,
-        ValidationException: refuse_values,
-        500: leave_to_front,
+        ServiceError: service_error,
+        HTTPException: http_exception,
+        ValidationException: validation_error,
+        Exception: unexpected_error,
     },
-    logging_config=None,
-    openapi_config=None,
-    request_max_body_size=None,
+    logging_config=None,  # `service.ops.logs` configures logging
+    openapi_config=None,  # `service.web.openapi` adds the routes to its own document
+    request_max_body_size=None,  # `service.web.front` has limited it
 )
 
 
-async def app(scope: Scope, receive: Receive, send: Send) -> None:
-    """Pass a request to Litestar, which would find ``/predict`` at ``/predict/`` too."""
-    if scope["path"] != normalize_path(scope["path"]):
-        raise NotFound
-    await application(scope, receive, send)  # type: ignore[arg-type]
+# What `service.interfaces.Framework` asks for, besides `app`.
 
 
 def lifespan() -> AbstractAsyncContextManager[Any]:
-    """Run the start-up and shut-down hooks of the application."""
-    return application.lifespan()
+    """Run the lifespan and the hooks of the application."""
+    return app.lifespan()
 
 
 def openapi() -> dict[str, Any]:
-    """Describe the user's own routes, without the 400 that Litestar would answer itself."""
-    config = OpenAPIConfig(title="", version="")
-    described = Litestar([router], logging_config=None, openapi_config=config)
+    """Describe the routes of `service.routes`, without the 400 that Litestar does not answer here.
+
+    An application of its own describes them: the one that serves has none of Litestar's pages.
+    """
+    described = Litestar(
+        route_handlers,
+        dependencies=dependencies,
+        logging_config=None,
+        openapi_config=OpenAPIConfig(title="", version=""),
+    )
     document = described.openapi_schema.to_schema()
     for item in document.get("paths", {}).values():
         for operation in item.values():
@@ -100,5 +117,5 @@ def openapi() -> dict[str, Any]:
 
 
 def route_template(scope: Scope) -> str | None:
-    """Name the route that was asked, None where there is none."""
+    """Return the route that answered."""
     return scope.get("path_template")

@@ -1,13 +1,20 @@
-"""Further routes of your own, behind the same keys and limits as the model's.
+"""Routes of your own, with the same API keys and limits as /predict.
 
-This file is yours: an update of the template never touches it. What you add appears in
-/openapi.json and on /docs. A route looks like this:
+This file is yours: an update of the template never touches it. Your routes appear in /openapi.json
+and on /docs. They look like this:
 
-    @get("/greetings/{name:str}", tags=["greetings"], summary="Greet someone")
-    async def greet(name: str) -> dict[str, str]:
-        return {"greeting": f"Hello, {name}!"}
+    @post("/best", summary="Find the clearest case")
+    async def best(
+        data: list[Instance], predictor: Predictor, context: RequestContext
+    ) -> Prediction:
+        predictions = await predictor.predict(data, context)
+        return max(predictions, key=lambda each: max(each.probabilities.values()))
 
-    router = Router("/", route_handlers=[greet])
+    router = Router("/", route_handlers=[best])
+
+`service.dependencies` provides ``predictor`` for instances, ``engine`` for tensors and ``context``,
+by the names of the parameters. Middleware and exception handlers fit here, as arguments of the
+router, or into ``app`` in `service.app`, which also takes a lifespan.
 """
 
 from litestar import Router

@@ -1,7 +1,6 @@
-"""The HTTP layer on Django Ninja: the typed endpoint, and the user's own `service.routes`.
+"""The Django Ninja application: /predict, the routes of `service.routes`, and error responses.
 
-`service.front` stands before it. It has checked the key and read the body, and it answers every
-error: what goes wrong here is raised, the framework's own refusals as a `ServiceError`.
+`service.web.front` stands before it, with everything that does not depend on the framework.
 """
 
 import logging
@@ -14,114 +13,119 @@ from typing import Any
 
 from django.conf import settings
 from django.core.exceptions import BadRequest, PermissionDenied, SuspiciousOperation
-from django.core.handlers.asgi import ASGIHandler, ASGIRequest
+from django.core.handlers.asgi import ASGIHandler
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.urls import path, set_script_prefix
-from pydantic import BaseModel
 
-from service import typed
-from service.errors import InvalidValues, Malformed, ServiceError
-from service.http import ASGIApp, Scope
-from service.routing import own_router
-from service.translation import from_http
-from service.typed import PredictRequest, PredictResponse
-
-# Bodies and errors are the front's: Django must neither limit the ones nor answer the others.
-settings.configure(
-    ALLOWED_HOSTS=["*"],
-    DATA_UPLOAD_MAX_MEMORY_SIZE=None,
-    DEBUG_PROPAGATE_EXCEPTIONS=True,
-    FILE_UPLOAD_MAX_MEMORY_SIZE=sys.maxsize,
-    ROOT_URLCONF=__name__,
-    USE_TZ=True,
+from service.core.errors import ServiceError
+from service.dependencies import get_context, get_predictor
+from service.ops.process import CannotStart
+from service.predict import Instance, Prediction
+from service.web.asgi import ASGIApp, Scope
+from service.web.errors import (
+    InvalidValues,
+    Malformed,
+    field_path,
+    from_exception,
+    from_framework,
+    problem,
 )
-logging.getLogger("django.request").setLevel(logging.CRITICAL)
+from service.web.predict_schema import PredictRequest, PredictResponse
 
-# Ninja reads Django's settings as it is imported.
+if not settings.configured:
+    settings.configure(
+        ALLOWED_HOSTS=["*"],
+        # `service.web.front` has limited the body.
+        DATA_UPLOAD_MAX_MEMORY_SIZE=None,
+        FILE_UPLOAD_MAX_MEMORY_SIZE=sys.maxsize,
+        ROOT_URLCONF=__name__,
+        USE_TZ=True,
+    )
+logging.getLogger("django.request").setLevel(logging.CRITICAL)  # `service.web.front` logs requests
+
+# Ninja reads Django's settings when it is imported, and so do routes.
 from ninja import NinjaAPI, Router  # noqa: E402
 from ninja.errors import HttpError, ValidationError  # noqa: E402
-from ninja.parser import Parser  # noqa: E402
-from ninja.renderers import JSONRenderer  # noqa: E402
 
-
-class TypedParser(Parser):
-    """Validates the JSON of `predict` as it is parsed."""
-
-    def parse_body(self, request: HttpRequest) -> Any:
-        if isinstance(request, ASGIRequest) and request.path == typed.PATH:
-            return typed.parse(request.body, request.scope["state"]["settings"])
-        return super().parse_body(request)
-
-
-class ModelRenderer(JSONRenderer):
-    """Leaves the JSON of a pydantic model to pydantic."""
-
-    def render(self, request: HttpRequest, data: Any, *, response_status: int) -> Any:
-        if isinstance(data, BaseModel):
-            return data.model_dump_json().encode()
-        return super().render(request, data, response_status=response_status)
+from service.routes import router  # noqa: E402
 
 
 class API(NinjaAPI):
-    """Ninja's API without the charset behind its content type."""
+    """Ninja's API, with the content type of the other frameworks: without a charset."""
 
     def get_content_type(self) -> str:
         return "application/json"
 
 
-api = API(openapi_url=None, docs_url=None, parser=TypedParser(), renderer=ModelRenderer())
+api = API(openapi_url=None, docs_url=None)
 
 
-@api.post(typed.PATH, include_in_schema=False)
-async def predict(request: ASGIRequest, body: PredictRequest) -> PredictResponse:
-    """Predict instances; `service.openapi` describes it, alike for every framework."""
-    return await typed.predict(request.scope["state"]["engine"], body)
+@api.post("/predict", include_in_schema=False)
+async def predict(
+    request: HttpRequest, body: PredictRequest[Instance]
+) -> PredictResponse[Prediction]:
+    """Return one prediction for each instance."""
+    predictor = get_predictor(request)
+    predictions = await predictor.predict(body.instances, get_context(request))
+    return PredictResponse(predictions=predictions, model=predictor.model)
 
 
-api.add_router("", own_router(Router))
+if not isinstance(router, Router):
+    raise CannotStart(
+        f"'router' in src/service/routes.py is a {type(router).__module__}.{type(router).__name__},"
+        " Django Ninja needs a Router: port your routes, README.md shows how they look"
+    )
+api.add_router("", router)
 urlpatterns = [path("", api.urls)]
 
 
-class Refused(HttpResponse):
-    """Carries an error through Django to `Handler`; raised, it would cost hops to a thread."""
-
-    def __init__(self, error: Exception) -> None:
-        super().__init__()
-        self.error = error
+@api.exception_handler(ServiceError)
+def service_error(request: HttpRequest, error: ServiceError) -> HttpResponse:
+    return problem_response(request, error)
 
 
-def refuse(request: HttpRequest, exception: Exception) -> HttpResponse:
-    match exception:
-        case HttpError(__cause__=ServiceError() as cause):
-            error: Exception = cause
-        case HttpError():
-            error = from_http(exception.status_code, exception.message)
-        case ValidationError(errors=errors):
-            error = InvalidValues(
-                [(".".join(str(part) for part in item["loc"]), item["msg"]) for item in errors]
-            )
-        case Http404():
-            route = request.resolver_match
-            by_a_route = route is not None and route.url_name != "api-root"
-            error = from_http(404, str(exception) if by_a_route else "")
+@api.exception_handler(HttpError)
+def http_error(request: HttpRequest, error: HttpError) -> HttpResponse:
+    return problem_response(request, from_framework(error.status_code, error.message))
+
+
+@api.exception_handler(ValidationError)
+def validation_error(request: HttpRequest, error: ValidationError) -> HttpResponse:
+    errors = [(field_path(item["loc"]), item["msg"]) for item in error.errors]
+    return problem_response(request, InvalidValues(errors))
+
+
+@api.exception_handler(Http404)
+def not_found_in_route(request: HttpRequest, error: Http404) -> HttpResponse:
+    return problem_response(request, from_framework(404, str(error)))
+
+
+@api.exception_handler(Exception)
+def unexpected_error(request: HttpRequest, error: Exception) -> HttpResponse:
+    match error:
         case PermissionDenied():
-            error = from_http(403, str(exception))
+            return problem_response(request, from_framework(403, str(error)))
         case SuspiciousOperation() | BadRequest():
-            error = from_http(400)
-        case _:
-            error = exception
-    return Refused(error)
+            return problem_response(request, from_framework(400))
+    return problem_response(request, from_exception(error))
 
 
-for kind in (Exception, HttpError, ValidationError, Http404):
-    api.add_exception_handler(kind, refuse)  # type: ignore[arg-type]
-handler404 = refuse
+def handler404(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """Answer for paths that no route has."""
+    return problem_response(request, from_framework(404))
+
+
+def problem_response(request: HttpRequest, error: ServiceError) -> HttpResponse:
+    """Respond with a problem document (RFC 9457)."""
+    status, headers, body = problem(error, get_context(request).request_id)
+    return HttpResponse(body, status=status, headers=headers)
 
 
 class Handler(ASGIHandler):
-    """Django's handler without its request signals and the thread hops that they cost.
+    """Django's ASGI handler, without the signals at the start and the end of a request.
 
-    They would close the connections of a database, and there is none.
+    Their receivers close the connections of a database, which this service does not have, and each
+    costs a hop to another thread.
     """
 
     async def handle(self, scope: Scope, receive: Any, send: Any) -> None:
@@ -139,29 +143,32 @@ class Handler(ASGIHandler):
         finally:
             scope["route"] = request.resolver_match and request.resolver_match.route
             request.close()
-        if isinstance(response, Refused):
-            raise response.error
         if isinstance(response, HttpResponseNotAllowed):
-            raise from_http(405, headers=response.headers)
+            response = problem_response(request, from_framework(405, headers=response.headers))
         if isinstance(response, HttpResponse):
             response.headers.setdefault("Content-Length", str(len(response.content)))
         await self.send_response(response, send_lowercase)
+        if response.streaming:
+            response.close()
 
 
 app: ASGIApp = Handler()  # type: ignore[assignment]
 
 
+# What `service.interfaces.Framework` asks for, besides `app`.
+
+
 def lifespan() -> AbstractAsyncContextManager[None]:
-    """Run nothing: Django has no hooks for start-up and shut-down."""
+    """Do nothing: Django has no lifespan."""
     return nullcontext()
 
 
 def openapi() -> dict[str, Any]:
-    """Describe the user's own routes."""
+    """Describe the routes of `service.routes`."""
     return api.get_openapi_schema(path_prefix="")
 
 
 def route_template(scope: Scope) -> str | None:
-    """Name the route that was asked, None where there is none."""
+    """Return the route that answered."""
     route = scope.get("route")
     return re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", f"/{route}") if route else None

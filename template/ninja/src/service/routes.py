@@ -1,11 +1,16 @@
-"""Further routes of your own, behind the same keys and limits as the model's.
+"""Routes of your own, with the same API keys and limits as /predict.
 
-This file is yours: an update of the template never touches it. What you add appears in
-/openapi.json and on /docs. A route looks like this:
+This file is yours: an update of the template never touches it. Your routes appear in /openapi.json
+and on /docs. They look like this:
 
-    @router.get("/greetings/{name}", tags=["greetings"], summary="Greet someone")
-    async def greet(request: HttpRequest, name: str) -> dict[str, str]:
-        return {"greeting": f"Hello, {name}!"}
+    @router.post("/best", summary="Find the clearest case")
+    async def best(request: HttpRequest, instances: list[Instance]) -> Prediction:
+        predictor, context = get_predictor(request), get_context(request)
+        predictions = await predictor.predict(instances, context)
+        return max(predictions, key=lambda each: max(each.probabilities.values()))
+
+`service.dependencies` has `get_predictor` for instances, `get_engine` for tensors, and
+`get_context`. Django's middleware and Ninja's exception handlers fit into `service.app`.
 """
 
 from ninja import Router

@@ -1,43 +1,50 @@
 """The command line: serve the model, describe an artifact, write the OpenAPI document.
 
-Modules that import the model's runtime are imported where they are used: the main process of
-several workers must not hold a runtime's threads when it forks.
+The server, the runtime and the framework are imported only where they are used: the main process
+must not hold the threads of a runtime when it forks its workers.
 """
 
 import argparse
 import contextlib
 import json
+import logging
 import sys
 from pathlib import Path
 from typing import Any
 
-from service import manifest, process
-from service.config import (
-    ConfigError,
+from service.core import manifest
+from service.core.manifest import ArtifactError
+from service.core.tensors import TensorSpec
+from service.interfaces import Runtime, Server
+from service.ops import process
+from service.ops.logs import configure_logging
+from service.ops.process import CannotStart
+from service.ops.settings import (
     Settings,
+    SettingsInvalid,
+    ignored_variables,
     load_settings,
     misspelt_variables,
     settings_table,
 )
-from service.manifest import ArtifactError
-from service.own_settings import OwnSettings, own_settings
-from service.process import CannotStart
-from service.tensors import TensorSpec
+from service.settings import OwnSettings, own_settings
+
+log = logging.getLogger("service")
 
 
 def main() -> int:
-    """Run a command and return its exit code: 0 done, 1 failed, 2 used wrongly."""
+    """Run a command and return its exit code: 0 done, 1 failed, 2 wrong usage."""
     arguments = _parser().parse_args()
     try:
         match arguments.command:
             case "manifest":
                 _write_manifest(arguments)
             case "openapi":
-                _write_openapi(load_settings())
+                _write_openapi()
             case _:
                 own_settings()
                 return _serve(load_settings())
-    except ConfigError as error:
+    except SettingsInvalid as error:
         print(error, file=sys.stderr)
         return 2
     except (ArtifactError, CannotStart, OSError) as error:
@@ -48,15 +55,17 @@ def main() -> int:
 
 def _serve(settings: Settings) -> int:
     for name, nearest in misspelt_variables():
-        print(f"service: {name} is no setting, did you mean {nearest}?", file=sys.stderr)
+        print(f"service: {name} is not a setting, did you mean {nearest}?", file=sys.stderr)
     manifest.locate(manifest.read(settings.model_dir), settings.model_dir)
     with process.prepare(settings.workers):
-        from service.serve import serve
-        from service.telemetry import configure_logging
+        from service import server
 
         configure_logging(settings)
-        with contextlib.suppress(SystemExit):  # a server's own verdict; `process` knows better
-            serve(settings)
+        for name in ignored_variables():
+            log.warning("%s is ignored: Kubernetes set it, for the Service 'service'", name)
+        chosen: Server = server
+        with contextlib.suppress(SystemExit):  # `process` knows whether the service failed
+            chosen.serve(settings)
         if message := process.failure():
             print(f"service: {message}", file=sys.stderr)
         return process.exit_code()
@@ -65,58 +74,59 @@ def _serve(settings: Settings) -> int:
 def _write_manifest(arguments: argparse.Namespace) -> None:
     from service import runtime
 
+    chosen: Runtime = runtime
     artifact = Path(arguments.file)
     if not artifact.exists():
-        raise ArtifactError(f"there is no {artifact}")
+        raise ArtifactError(f"{artifact} does not exist")
     parameters = dict(arguments.parameter)
     inputs, outputs = tuple(arguments.input), tuple(arguments.output)
     if not (inputs and outputs):
-        found_inputs, found_outputs = runtime.inspect(artifact, parameters)
-        inputs, outputs = inputs or found_inputs, outputs or found_outputs
+        found = chosen.inspect(artifact, parameters)
+        inputs, outputs = inputs or found.inputs, outputs or found.outputs
     try:
         described = manifest.describe(
             artifact,
             name=arguments.name,
             version=arguments.version,
-            runtime=runtime.RUNTIME,
+            runtime=chosen.RUNTIME,
             inputs=inputs,
             outputs=outputs,
             parameters=parameters,
         )
     except ValueError:
         raise ArtifactError(
-            "--name and --version take up to 128 letters, digits, dots, dashes and underscores"
+            "--name and --version may have up to 128 letters, digits, dots, dashes and underscores"
         ) from None
     path = described.write(artifact.parent)
     print(f"{path}: {described.name} {described.version}")
     for kind, specs in (("input", inputs), ("output", outputs)):
         for spec in specs:
             print(f"  {kind} {spec.name} {spec.datatype} {list(spec.shape)}")
-    print(f"Serve it: SERVICE_MODEL_DIR={artifact.parent} SERVICE_TYPED_ENDPOINT=false", end=" ")
+    print(f"Serve it: SERVICE_MODEL_DIR={artifact.parent} SERVICE_PREDICT_ENDPOINT=false", end=" ")
     print("python -m service")
 
 
-def _write_openapi(settings: Settings) -> None:
-    from service import app, openapi
+def _write_openapi() -> None:
+    from service.main import app
 
-    print(json.dumps(openapi.document(settings, app.openapi()), indent=2, ensure_ascii=False))
+    print(json.dumps(app.openapi(), indent=2, ensure_ascii=False))
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m service",
-        description="Serve the model in SERVICE_MODEL_DIR. Without a command: start the server.",
-        epilog="Settings, from the environment or a .env file:\n\n" + _settings_help(),
+        description="Serve the model in SERVICE_MODEL_DIR. Without a command, start the server.",
+        epilog="Settings, read from the environment or a .env file:\n\n" + _settings_help(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     commands.add_parser("openapi", help="write the OpenAPI document to standard output")
     describe = commands.add_parser(
-        "manifest", help="look into an artifact and write the manifest beside it"
+        "manifest", help="inspect an artifact and write the manifest beside it"
     )
     describe.add_argument("file", metavar="FILE", help="the artifact, a file or a folder")
-    describe.add_argument("--name", required=True, help="name of the model, as in its URL")
-    describe.add_argument("--version", required=True, help="version of the model, as in its URL")
+    describe.add_argument("--name", required=True, help="name of the model, part of its URL")
+    describe.add_argument("--version", required=True, help="version of the model, part of its URL")
     for option in ("--input", "--output"):
         describe.add_argument(
             option,
@@ -124,7 +134,7 @@ def _parser() -> argparse.ArgumentParser:
             default=[],
             type=_tensor,
             metavar="NAME:DATATYPE:SHAPE",
-            help="a tensor that the artifact does not tell, such as features:FP32:-1,4",
+            help="a tensor that the artifact does not describe, such as features:FP32:-1,4",
         )
     describe.add_argument(
         "--parameter",
@@ -149,7 +159,7 @@ def _tensor(text: str) -> TensorSpec:
         name, datatype, shape = text.rsplit(":", 2)
         return TensorSpec(name, datatype.upper(), tuple(int(size) for size in shape.split(",")))
     except ValueError as error:
-        raise argparse.ArgumentTypeError(f"'{text}' is no NAME:DATATYPE:SHAPE: {error}") from None
+        raise argparse.ArgumentTypeError(f"'{text}' is not NAME:DATATYPE:SHAPE: {error}") from None
 
 
 def _parameter(text: str) -> tuple[str, Any]:
@@ -157,7 +167,7 @@ def _parameter(text: str) -> tuple[str, Any]:
     try:
         return key, json.loads(value)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"'{text}' is no KEY=JSON") from None
+        raise argparse.ArgumentTypeError(f"'{text}' is not KEY=JSON") from None
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 """LightGBM: a booster in a ``.txt`` file.
 
-A classifier gives the probability of every class, of both where there are two; anything else gives
-its prediction.
+A classifier returns the probability of every class, also if there are only two. Any other booster
+returns its prediction.
 
-The library is imported where it is used: a process that only needs this module's names stays small.
+The library is imported where it is used, so that importing this module stays cheap.
 """
 
 import logging
@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from service.manifest import ArtifactError, Manifest
-from service.tensors import Tensors, TensorSpec
+from service.core.manifest import ArtifactError, Manifest
+from service.core.tensors import Signature, Tensors, TensorSpec
 
 if TYPE_CHECKING:
     from lightgbm import Booster
@@ -27,7 +27,10 @@ _CLASSIFIERS: Final = ("binary", "multiclass", "multiclassova")
 class Model:
     """A booster and the threads it predicts with."""
 
-    def __init__(self, booster: "Booster", manifest: Manifest, threads: int) -> None:
+    def __init__(
+        self, booster: "Booster", signature: Signature, manifest: Manifest, threads: int
+    ) -> None:
+        self.signature = signature
         self._booster = booster
         self._threads = threads
         self._input = manifest.inputs[0].name
@@ -42,74 +45,60 @@ class Model:
 
 
 def load(artifact: Path, manifest: Manifest, *, threads: int, device: str) -> Model:
-    """Load a booster; ``device`` is ``cpu``, LightGBM predicts on no other.
+    """Load a booster. ``device``: ``cpu``, the only one on which LightGBM predicts.
 
     Raises:
-        ArtifactError: the file is no booster, its tensors are not the manifest's, or the device is
-            another.
+        ArtifactError: the file is not a booster, or the device is not the CPU.
     """
     if device != "cpu":
         raise ArtifactError(f"the device '{device}' is not available, LightGBM has: cpu")
-    # Threads that spin between batches would take the processor from the event loop.
+    # Threads that spin between batches would take CPU time from the event loop.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     import lightgbm
 
     text = _read(artifact)
-    _compare(_tensors(artifact, text), manifest)
     lightgbm.register_logger(logging.getLogger("lightgbm"))
     try:
         booster = lightgbm.Booster(model_str=text)
     except lightgbm.basic.LightGBMError as error:
         cause = str(error).partition("\n")[0]
         raise ArtifactError(f"{artifact} cannot be loaded: {cause}") from error
-    return Model(booster, manifest, threads)
+    return Model(booster, _signature(artifact, text), manifest, threads)
 
 
-def inspect(
-    artifact: Path, parameters: dict[str, Any]
-) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
+def inspect(artifact: Path, parameters: dict[str, Any]) -> Signature:
     """Read the number of features and of classes from the booster.
 
     Raises:
-        ArtifactError: the file is no booster.
+        ArtifactError: the file is not a booster.
     """
-    features, output = _tensors(artifact, _read(artifact))
-    return (features,), (output,)
+    return _signature(artifact, _read(artifact))
 
 
 def _read(artifact: Path) -> str:
-    """Read the text of a booster; LightGBM itself ends the process at a text that is cut off."""
+    """Read the text of a booster. LightGBM itself would end the process if it is cut off."""
     try:
         text = artifact.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
         raise ArtifactError(f"{artifact} cannot be read: {error}") from error
     if not text.startswith("tree\n") or "\nend of parameters\n" not in text:
-        raise ArtifactError(f"{artifact} is not a LightGBM model as a text, or not all of it")
+        raise ArtifactError(f"{artifact} is not a LightGBM model in text form, or is cut off")
     return text
 
 
-def _tensors(artifact: Path, text: str) -> tuple[TensorSpec, TensorSpec]:
+def _signature(artifact: Path, text: str) -> Signature:
     lines = text.partition("\n\n")[0].splitlines()
     header = {key: value for key, _, value in (line.partition("=") for line in lines)}
     try:
         features = int(header["max_feature_idx"]) + 1
         columns = int(header["num_tree_per_iteration"])
     except (KeyError, ValueError):
-        raise ArtifactError(f"{artifact} does not tell its features and classes") from None
+        raise ArtifactError(
+            f"{artifact} does not give the number of its features and classes"
+        ) from None
     objective = header.get("objective", "").partition(" ")[0]
     if objective in _CLASSIFIERS:
         output = TensorSpec("probabilities", "FP32", (-1, max(columns, 2)))
     else:
         output = TensorSpec("prediction", "FP64", (-1, columns) if columns > 1 else (-1,))
-    return TensorSpec("features", "FP32", (-1, features)), output
-
-
-def _compare(found: tuple[TensorSpec, TensorSpec], manifest: Manifest) -> None:
-    if len(manifest.inputs) != 1 or len(manifest.outputs) != 1:
-        raise ArtifactError("a booster has one input and one output, the manifest has others")
-    declared = (manifest.inputs[0].shape, manifest.outputs[0].shape)
-    for spec, shape in zip(found, declared, strict=True):
-        if list(spec.shape) != shape:
-            raise ArtifactError(
-                f"the booster has a tensor {list(spec.shape)}, the manifest says {shape}"
-            )
+    return Signature((TensorSpec("features", "FP32", (-1, features)),), (output,), converts=True)

@@ -1,6 +1,6 @@
 """ONNX Runtime: a model in an ``.onnx`` file, with its external data in ``.onnx.data`` beside it.
 
-The library is imported where it is used: a process that only needs this module's names stays small.
+The library is imported where it is used, so that importing this module stays cheap.
 """
 
 from collections.abc import Sequence
@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from service.manifest import ArtifactError, Manifest
-from service.tensors import Array, Tensors, TensorSpec
+from service.core.manifest import ArtifactError, Manifest
+from service.core.tensors import Array, Signature, Tensors, TensorSpec
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession, NodeArg
@@ -47,6 +47,7 @@ class Model:
     """An inference session."""
 
     def __init__(self, session: "InferenceSession", manifest: Manifest) -> None:
+        self.signature = _signature(session)
         self._session = session
         self._outputs = [tensor.name for tensor in manifest.outputs]
         self._texts = [tensor.name for tensor in manifest.inputs if tensor.datatype == "BYTES"]
@@ -65,31 +66,26 @@ def load(artifact: Path, manifest: Manifest, *, threads: int, device: str) -> Mo
     """Open a session on a device: ``cpu``, ``cuda``, ``cuda:1``, ``tensorrt`` and so on.
 
     Raises:
-        ArtifactError: the file is no model, its tensors are not the manifest's, or the device is
-            not available.
+        ArtifactError: the file is not a model, or the device is not available.
     """
-    session = _open(artifact, threads, device)
-    inputs, outputs = session.get_inputs(), session.get_outputs()
-    _compare("input", inputs, manifest.input_specs())
-    _compare("output", outputs, manifest.output_specs())
-    if unfed := {node.name for node in inputs} - {tensor.name for tensor in manifest.inputs}:
-        raise ArtifactError(f"the manifest lacks the model's input '{min(unfed)}'")
-    return Model(session, manifest)
+    return Model(_open(artifact, threads, device), manifest)
 
 
-def inspect(
-    artifact: Path, parameters: dict[str, Any]
-) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
+def inspect(artifact: Path, parameters: dict[str, Any]) -> Signature:
     """Read inputs and outputs from the model.
 
     Raises:
-        ArtifactError: the file is no model, or does not tell what one of its tensors is.
+        ArtifactError: the file is not a model, or does not describe one of its tensors.
     """
     session = _open(artifact, threads=1, device="cpu")
-    return (
-        tuple(_spec("input", node) for node in session.get_inputs()),
-        tuple(_spec("output", node) for node in session.get_outputs()),
-    )
+    for kind, nodes in (("input", session.get_inputs()), ("output", session.get_outputs())):
+        for node in nodes:
+            if node.type not in _DATATYPES or not node.shape:
+                raise ArtifactError(
+                    f"the {kind} '{node.name}' is {node.type} of shape {node.shape}: describe the "
+                    "tensors to serve with --input and --output"
+                )
+    return _signature(session)
 
 
 def _open(artifact: Path, threads: int, device: str) -> "InferenceSession":
@@ -107,7 +103,7 @@ def _open(artifact: Path, threads: int, device: str) -> "InferenceSession":
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    # Threads that spin between batches would take the processor from the event loop.
+    # Threads that spin between batches would take CPU time from the event loop.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     provider_options = {"device_id": index} if index else {}
     try:
@@ -118,34 +114,23 @@ def _open(artifact: Path, threads: int, device: str) -> "InferenceSession":
         cause = str(error).partition("\n")[0]
         raise ArtifactError(f"{artifact} cannot be loaded: {cause}") from error
     if provider not in session.get_providers():
-        raise ArtifactError(f"the device '{device}' failed, onnxruntime fell back to another")
+        raise ArtifactError(
+            f"onnxruntime could not use the device '{device}' and fell back to another"
+        )
     return session
 
 
-def _compare(kind: str, nodes: "Sequence[NodeArg]", specs: Sequence[TensorSpec]) -> None:
-    found = {node.name: node for node in nodes}
-    for spec in specs:
-        node = found.get(spec.name)
-        if node is None:
-            raise ArtifactError(
-                f"the model has no {kind} '{spec.name}', its {kind}s: {', '.join(found)}"
-            )
-        # No dimensions: a scalar, or a tensor whose rank the model does not tell.
-        fits = not node.shape or TensorSpec("", spec.datatype, _shape(node)).accepts(spec.shape)
-        if _DATATYPES.get(node.type) != spec.datatype or not fits:
-            raise ArtifactError(
-                f"the {kind} '{spec.name}' is {node.type} {node.shape} in the model, "
-                f"{spec.datatype} {list(spec.shape)} in the manifest"
-            )
+def _signature(session: "InferenceSession") -> Signature:
+    """Return the tensors that the protocol can carry."""
+    return Signature(_specs(session.get_inputs()), _specs(session.get_outputs()), named=True)
 
 
-def _spec(kind: str, node: "NodeArg") -> TensorSpec:
-    if node.type not in _DATATYPES or not node.shape:
-        raise ArtifactError(
-            f"the {kind} '{node.name}' is {node.type} of shape {node.shape}: name the tensors "
-            "to serve with --input and --output"
-        )
-    return TensorSpec(node.name, _DATATYPES[node.type], _shape(node))
+def _specs(nodes: "Sequence[NodeArg]") -> tuple[TensorSpec, ...]:
+    return tuple(
+        TensorSpec(node.name, _DATATYPES[node.type], _shape(node))
+        for node in nodes
+        if node.type in _DATATYPES
+    )
 
 
 def _shape(node: "NodeArg") -> tuple[int, ...]:

@@ -1,14 +1,14 @@
 """OpenVINO: a model as its own IR (``.xml`` with ``.bin`` beside it) or as ONNX (``.onnx``).
 
-The library is imported where it is used: a process that only needs this module's names stays small.
+The library is imported where it is used, so that importing this module stays cheap.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from service.manifest import ArtifactError, Manifest
-from service.tensors import Tensors, TensorSpec
+from service.core.manifest import ArtifactError, Manifest
+from service.core.tensors import Signature, Tensors, TensorSpec
 
 if TYPE_CHECKING:
     import openvino
@@ -32,9 +32,12 @@ _DATATYPES: Final = {
 
 
 class Model:
-    """An inference request of a compiled model."""
+    """An inference request of a compiled model. ``outputs``: the index of each output."""
 
-    def __init__(self, request: "openvino.InferRequest", outputs: dict[str, int]) -> None:
+    def __init__(
+        self, request: "openvino.InferRequest", signature: Signature, outputs: dict[str, int]
+    ) -> None:
+        self.signature = signature
         self._request = request
         self._outputs = outputs
 
@@ -48,43 +51,40 @@ def load(artifact: Path, manifest: Manifest, *, threads: int, device: str) -> Mo
     """Compile a model for a device: ``cpu``, ``gpu``, ``gpu.1``, ``npu``.
 
     Raises:
-        ArtifactError: the file is no model, its tensors are not the manifest's, or the device is
-            not available.
+        ArtifactError: the file is not a model, or the device is not available.
     """
     core, model = _read(artifact)
     target = device.upper()
-    # The name of a family stands for its first device. What chooses a device by itself, such as
-    # AUTO, is none.
+    # The name of a family stands for its first device. AUTO and its like are refused: they choose
+    # a device by themselves.
     if not any(name == target or name.startswith(f"{target}.") for name in core.available_devices):
         devices = ", ".join(core.available_devices).lower()
         raise ArtifactError(f"the device '{device}' is not available, this OpenVINO has: {devices}")
-    _compare("input", model.inputs, manifest.input_specs())
-    _compare("output", model.outputs, manifest.output_specs())
-    if len(model.inputs) != len(manifest.inputs):
-        names = ", ".join(_name(port) for port in model.inputs)
-        raise ArtifactError(f"the manifest must have all inputs of the model: {names}")
-    order = [_name(port) for port in model.outputs]
-    outputs = {tensor.name: order.index(tensor.name) for tensor in manifest.outputs}
+    wanted = {tensor.name for tensor in manifest.outputs}
+    names = [_name(port) for port in model.outputs]
+    outputs = {name: index for index, name in enumerate(names) if name in wanted}
     try:
         compiled = core.compile_model(model, target, _options(target, threads))
-        return Model(compiled.create_infer_request(), outputs)
+        return Model(compiled.create_infer_request(), _signature(model), outputs)
     except RuntimeError as error:
         raise ArtifactError(f"{artifact} cannot be compiled: {_cause(error)}") from error
 
 
-def inspect(
-    artifact: Path, parameters: dict[str, Any]
-) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
+def inspect(artifact: Path, parameters: dict[str, Any]) -> Signature:
     """Read inputs and outputs from the model.
 
     Raises:
-        ArtifactError: the file is no model, or does not tell what one of its tensors is.
+        ArtifactError: the file is not a model, or does not describe one of its tensors.
     """
     _, model = _read(artifact)
-    return (
-        tuple(_spec("input", port) for port in model.inputs),
-        tuple(_spec("output", port) for port in model.outputs),
-    )
+    for kind, ports in (("input", model.inputs), ("output", model.outputs)):
+        for port in ports:
+            if _datatype(port) not in _DATATYPES or port.partial_shape.rank.is_dynamic:
+                raise ArtifactError(
+                    f"the {kind} '{_name(port)}' is {_datatype(port)} {port.partial_shape}: "
+                    "describe the tensors to serve with --input and --output"
+                )
+    return _signature(model)
 
 
 def _read(artifact: Path) -> "tuple[openvino.Core, openvino.Model]":
@@ -106,34 +106,21 @@ def _options(device: str, threads: int) -> dict[str, Any]:
     return options
 
 
-def _compare(kind: str, ports: "Sequence[openvino.Output]", specs: Sequence[TensorSpec]) -> None:
-    found = {_name(port): port for port in ports}
-    for spec in specs:
-        port = found.get(spec.name)
-        if port is None:
-            raise ArtifactError(
-                f"the model has no {kind} '{spec.name}', its {kind}s: {', '.join(found)}"
-            )
-        shape = port.partial_shape
-        fits = shape.rank.is_dynamic or TensorSpec("", spec.datatype, _shape(port)).accepts(
-            spec.shape
-        )
-        datatype = port.element_type.get_type_name()
-        if _DATATYPES.get(datatype) != spec.datatype or not fits:
-            raise ArtifactError(
-                f"the {kind} '{spec.name}' is {datatype} {shape} in the model, "
-                f"{spec.datatype} {list(spec.shape)} in the manifest"
-            )
+def _signature(model: "openvino.Model") -> Signature:
+    """Return the tensors that the protocol can carry."""
+    return Signature(_specs(model.inputs), _specs(model.outputs), named=True)
 
 
-def _spec(kind: str, port: "openvino.Output") -> TensorSpec:
-    datatype = port.element_type.get_type_name()
-    if datatype not in _DATATYPES or port.partial_shape.rank.is_dynamic:
-        raise ArtifactError(
-            f"the {kind} '{_name(port)}' is {datatype} {port.partial_shape}: name the tensors to "
-            "serve with --input and --output"
-        )
-    return TensorSpec(_name(port), _DATATYPES[datatype], _shape(port))
+def _specs(ports: "Sequence[openvino.Output]") -> tuple[TensorSpec, ...]:
+    return tuple(
+        TensorSpec(_name(port), _DATATYPES[_datatype(port)], _shape(port))
+        for port in ports
+        if _datatype(port) in _DATATYPES
+    )
+
+
+def _datatype(port: "openvino.Output") -> str:
+    return str(port.element_type.get_type_name())
 
 
 def _name(port: "openvino.Output") -> str:
@@ -141,6 +128,8 @@ def _name(port: "openvino.Output") -> str:
 
 
 def _shape(port: "openvino.Output") -> tuple[int, ...]:
+    if port.partial_shape.rank.is_dynamic:
+        return ()
     return tuple(size.get_length() if size.is_static else -1 for size in port.partial_shape)
 
 

@@ -1,8 +1,7 @@
 """Python: a model in code of your own. This file is yours to write.
 
-What is here serves a linear classifier from an ``.npz`` file by NumPy. To serve another library,
-load its model in `load`, call it in `Model.run`, and tell its tensors in `inspect`, or let that
-raise and describe them by options.
+It begins with a linear classifier in NumPy, from an ``.npz`` file. To serve another library, load
+its model in `load`, call it in `Model.run`, and describe its tensors in `inspect`.
 """
 
 from pathlib import Path
@@ -11,19 +10,24 @@ from typing import Any, Final
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from service.manifest import ArtifactError, Manifest
-from service.tensors import Array, Tensors, TensorSpec
+from service.core.manifest import ArtifactError, Manifest
+from service.core.tensors import Array, Signature, Tensors, TensorSpec
 
 RUNTIME: Final = "python"
 
 
 class Model:
-    """What the service keeps of a loaded model; it needs `run` and nothing else.
+    """A loaded model.
 
-    ``weights``: one row per feature, one column per class. ``bias``: one value per class.
+    ``signature``: the tensors, which are compared with the manifest; ``Signature((), ())`` if the
+    artifact does not describe them. ``weights``: one row per feature, one column per class.
+    ``bias``: one value per class.
     """
 
-    def __init__(self, weights: Array, bias: Array, manifest: Manifest) -> None:
+    def __init__(
+        self, weights: Array, bias: Array, signature: Signature, manifest: Manifest
+    ) -> None:
+        self.signature = signature
         self._weights = weights
         self._bias = bias
         self._input = manifest.inputs[0].name
@@ -32,8 +36,7 @@ class Model:
     def run(self, batch: Tensors) -> Tensors:
         """Predict a batch: arrays by the manifest's names in and out, rows along the first axis.
 
-        It is called from one thread, for one batch after the other. What it raises fails the rows
-        that cause it, no others.
+        All calls come from one thread. What it raises fails only the rows that cause it.
         """
         scores = batch[self._input] @ self._weights + self._bias
         exponents = np.exp(scores - scores.max(axis=1, keepdims=True))
@@ -46,30 +49,30 @@ def load(artifact: Path, manifest: Manifest, *, threads: int, device: str) -> Mo
     ``threads``: how many the model may use. ``device``: the setting ``SERVICE_DEVICE``.
 
     Raises:
-        ArtifactError: the artifact cannot be read or is not what the manifest says, or the device
-            is not available. Its text ends the service, in one line.
+        ArtifactError: the artifact cannot be read, or the device is not available. The service ends
+            with this text, which must be one line.
     """
     if device != "cpu":
         raise ArtifactError(f"the device '{device}' is not available, NumPy has: cpu")
     weights, bias = _read(artifact)
-    shapes = [tensor.shape for tensor in (*manifest.inputs, *manifest.outputs)]
-    if shapes != [[-1, size] for size in weights.shape]:
-        raise ArtifactError(f"the weights are {weights.shape}, the manifest's tensors {shapes}")
     threadpool_limits(limits=threads)
-    return Model(weights, bias, manifest)
+    return Model(weights, bias, _signature(weights), manifest)
 
 
-def inspect(
-    artifact: Path, parameters: dict[str, Any]
-) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
-    """Tell inputs and outputs of an artifact, for ``python -m service manifest``.
+def inspect(artifact: Path, parameters: dict[str, Any]) -> Signature:
+    """Describe an artifact, for ``python -m service manifest``.
 
     Raises:
-        ArtifactError: the artifact cannot be read, or does not tell: say which options are needed.
+        ArtifactError: the artifact cannot be read. If it does not describe its tensors, raise this
+            too, and name the options ``--input`` and ``--output``.
     """
     weights, _ = _read(artifact)
+    return _signature(weights)
+
+
+def _signature(weights: Array) -> Signature:
     features, classes = weights.shape
-    return (
+    return Signature(
         (TensorSpec("features", "FP32", (-1, features)),),
         (TensorSpec("probabilities", "FP32", (-1, classes)),),
     )
@@ -82,5 +85,5 @@ def _read(artifact: Path) -> tuple[Array, Array]:
     except Exception as error:
         raise ArtifactError(f"{artifact} cannot be loaded: {error}") from error
     if weights.dtype != np.float32 or weights.ndim != 2 or bias.shape != weights.shape[1:]:
-        raise ArtifactError(f"{artifact} needs weights in two dimensions, as float32, and a bias")
+        raise ArtifactError(f"{artifact} must have two-dimensional float32 weights, and a bias")
     return weights, bias

@@ -1,10 +1,10 @@
 """PyTorch: an exported program (``.pt2``), or the weights (``.safetensors``) of a module of yours.
 
-A ``.pt2`` tells its tensors. For ``.safetensors`` the manifest's parameter ``module`` names a
-function, ``package.module:function``, that makes the ``torch.nn.Module``. Tensors go in by the
-manifest's order; they come out by name where the module returns a dictionary, else by order.
+A ``.pt2`` describes its tensors. For ``.safetensors`` the manifest's parameter ``module`` names a
+function, ``package.module:function``, that makes the ``torch.nn.Module``. Inputs are passed in the
+order of the manifest. Outputs are taken by name if the module returns a dictionary, else in order.
 
-The library is imported where it is used: a process that only needs this module's names stays small.
+The library is imported where it is used, so that importing this module stays cheap.
 """
 
 import importlib
@@ -13,11 +13,12 @@ import re
 import warnings
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from service.manifest import ArtifactError, Manifest
-from service.tensors import Tensors, TensorSpec, datatype_of
+from service.core.manifest import ArtifactError, Manifest
+from service.core.tensors import Signature, Tensors, TensorSpec, datatype_of
 
 if TYPE_CHECKING:
     import torch
@@ -46,10 +47,12 @@ class Model:
     def __init__(
         self,
         module: Callable[..., Any],
+        signature: Signature,
         manifest: Manifest,
         device: "torch.device",
         keywords: Sequence[str] = (),
     ) -> None:
+        self.signature = signature
         self._module = module
         self._inputs = [tensor.name for tensor in manifest.inputs]
         self._outputs = manifest.output_specs()
@@ -80,10 +83,10 @@ def load(artifact: Path, manifest: Manifest, *, threads: int, device: str) -> Mo
     """Load a program or a module onto a device: ``cpu``, ``cuda``, ``cuda:1`` and so on.
 
     Raises:
-        ArtifactError: the file is no model or holds more than data, its tensors are not the
-            manifest's, or the device is not available.
+        ArtifactError: the file is not a model or holds more than data, or the device is not
+            available.
     """
-    # Threads that spin between batches would take the processor from the event loop.
+    # Threads that spin between batches would take CPU time from the event loop.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     import torch
     from torch.export.passes import move_to_device_pass
@@ -94,32 +97,30 @@ def load(artifact: Path, manifest: Manifest, *, threads: int, device: str) -> Mo
     warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
     target = _device(device)
     if artifact.suffix == ".safetensors":
-        return Model(_module(artifact, manifest.parameters, target), manifest, target)
+        module = _module(artifact, manifest.parameters, target)
+        return Model(module, Signature((), ()), manifest, target)
     program = _program(artifact)
-    inputs, outputs = _specs(program)
+    signature = _signature(program)
     if _output_names(program):
-        outputs = _pick(outputs, [tensor.name for tensor in manifest.outputs])
-    _compare("input", inputs, manifest.input_specs())
-    _compare("output", outputs, manifest.output_specs())
+        names = [tensor.name for tensor in manifest.outputs]
+        signature = replace(signature, outputs=_pick(signature.outputs, names))
     keywords = list(program.example_inputs[1]) if program.example_inputs else []
-    module = move_to_device_pass(program, target).module()
-    return Model(module, manifest, target, keywords)
+    moved = move_to_device_pass(program, target).module()
+    return Model(moved, signature, manifest, target, keywords)
 
 
-def inspect(
-    artifact: Path, parameters: dict[str, Any]
-) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
+def inspect(artifact: Path, parameters: dict[str, Any]) -> Signature:
     """Read inputs and outputs from an exported program.
 
     Raises:
-        ArtifactError: the file is none, or has tensors that it does not describe.
+        ArtifactError: the file is not a program, or does not describe all of its tensors.
     """
     if artifact.suffix == ".safetensors":
         raise ArtifactError(
             f"{artifact} holds weights only: {_OPTIONS}, and name the function that makes the "
             "module with --parameter 'module=\"service.network:make\"'"
         )
-    return _specs(_program(artifact))
+    return _signature(_program(artifact))
 
 
 def _device(name: str) -> "torch.device":
@@ -170,19 +171,19 @@ def _module(
     return module.to(device).eval()
 
 
-def _specs(program: "ExportedProgram") -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
+def _signature(program: "ExportedProgram") -> Signature:
     values = {node.name: node.meta.get("val") for node in program.graph.nodes}
     signature = program.graph_signature
     inputs, outputs = signature.user_inputs, signature.user_outputs
     names = _output_names(program) or [f"output_{index}" for index in range(len(outputs))]
-    return (
+    return Signature(
         tuple(_spec(str(name), values.get(name)) for name in inputs),
         tuple(_spec(name, values.get(node)) for name, node in zip(names, outputs, strict=True)),
     )
 
 
 def _output_names(program: "ExportedProgram") -> list[str]:
-    """Return the keys of the dictionary that a program returns, if it returns one."""
+    """Return the keys of the dictionary that a program returns; empty if it returns none."""
     spec = program.call_spec.out_spec
     return spec.context if spec and isinstance(spec.context, list) else []
 
@@ -205,17 +206,6 @@ def _pick(outputs: Sequence[TensorSpec], names: Sequence[str]) -> tuple[TensorSp
                 f"the program has no output '{name}', its outputs: {', '.join(found)}"
             )
     return tuple(found[name] for name in names)
-
-
-def _compare(kind: str, found: Sequence[TensorSpec], declared: Sequence[TensorSpec]) -> None:
-    if len(found) != len(declared):
-        raise ArtifactError(f"the program has {len(found)} {kind}s, the manifest {len(declared)}")
-    for inside, outside in zip(found, declared, strict=True):
-        if inside.datatype != outside.datatype or not inside.accepts(outside.shape):
-            raise ArtifactError(
-                f"the {kind} '{outside.name}' is {inside.datatype} {list(inside.shape)} in the "
-                f"program, {outside.datatype} {list(outside.shape)} in the manifest"
-            )
 
 
 def _one_line(error: Exception) -> str:

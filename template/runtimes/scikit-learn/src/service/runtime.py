@@ -1,11 +1,10 @@
 """scikit-learn: an estimator or a pipeline in a ``.skops`` file.
 
-Skops makes objects of types that it knows to be safe and of those that the manifest's parameter
-``trusted`` lists. The input goes into ``predict_proba`` where the estimator has it, else into
-``predict``, or into the method that the parameter ``method`` names.
+Skops creates objects only of types that it knows to be safe, and of those that the manifest's
+parameter ``trusted`` lists. The input is passed to ``predict_proba`` if the estimator has it, else
+to ``predict``, or to the method that the parameter ``method`` names.
 
-Libraries are imported where they are used: a process that only needs this module's names stays
-small.
+Libraries are imported where they are used, so that importing this module stays cheap.
 """
 
 import os
@@ -14,8 +13,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from service.manifest import ArtifactError, Manifest
-from service.tensors import Array, Tensors, TensorSpec, datatype_of
+from service.core.manifest import ArtifactError, Manifest
+from service.core.tensors import Array, Signature, Tensors, TensorSpec, datatype_of
 
 RUNTIME: Final = "scikit-learn"
 
@@ -23,9 +22,12 @@ _METHODS: Final = ("predict_proba", "predict", "decision_function", "transform")
 
 
 class Model:
-    """An estimator and the method of it that is served."""
+    """An estimator, and the method of it that is served."""
 
-    def __init__(self, estimator: Any, method: str, manifest: Manifest) -> None:
+    def __init__(
+        self, estimator: Any, method: str, signature: Signature, manifest: Manifest
+    ) -> None:
+        self.signature = signature
         self._call = getattr(estimator, method)
         self._input = manifest.inputs[0].name
         self._output = manifest.output_specs()[0]
@@ -39,33 +41,30 @@ class Model:
 
 
 def load(artifact: Path, manifest: Manifest, *, threads: int, device: str) -> Model:
-    """Load an estimator; its OpenMP threads are limited in the calling thread only.
+    """Load an estimator. Its OpenMP threads are limited in the calling thread only.
 
-    ``device``: ``cpu``, there is no other.
+    ``device``: ``cpu``, the only one that scikit-learn has.
 
     Raises:
-        ArtifactError: the file is no estimator or has types that are not trusted, its tensors are
-            not the manifest's, or the device is another.
+        ArtifactError: the file is not an estimator, has types that are not trusted, or the device
+            is not the CPU.
     """
     if device != "cpu":
         raise ArtifactError(f"the device '{device}' is not available, scikit-learn has: cpu")
-    # Threads that spin between batches would take the processor from the event loop.
+    # Threads that spin between batches would take CPU time from the event loop.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     estimator = _read(artifact, manifest.parameters)
     method = _method(estimator, manifest.parameters)
-    _compare(estimator, method, manifest)
     _limit(threads)
-    return Model(estimator, method, manifest)
+    return Model(estimator, method, _signature(estimator, method, manifest), manifest)
 
 
-def inspect(
-    artifact: Path, parameters: dict[str, Any]
-) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
-    """Count the features and predict a row of zeros.
+def inspect(artifact: Path, parameters: dict[str, Any]) -> Signature:
+    """Count the features, and predict a row of zeros.
 
     Raises:
-        ArtifactError: the file is no estimator or has types that are not trusted, or the estimator
-            takes something else than rows of numbers.
+        ArtifactError: the file is not an estimator, has types that are not trusted, or the
+            estimator takes something else than rows of numbers.
     """
     estimator = _read(artifact, parameters)
     method = _method(estimator, parameters)
@@ -75,14 +74,14 @@ def inspect(
         datatype = "BYTES" if values.dtype.kind in "OU" else datatype_of(values.dtype)
     except Exception as error:
         raise ArtifactError(
-            "the estimator does not tell what it takes and gives: describe its tensors with "
-            f"--input and --output ({_one_line(error)})"
+            "the estimator does not describe its tensors: do it with --input and --output "
+            f"({_one_line(error)})"
         ) from error
     if method == "predict_proba":
         output = TensorSpec("probabilities", "FP32", (-1, *values.shape[1:]))
     else:
         output = TensorSpec("prediction", datatype, (-1, *values.shape[1:]))
-    return (TensorSpec("features", "FP32", (-1, features)),), (output,)
+    return Signature((TensorSpec("features", "FP32", (-1, features)),), (output,), converts=True)
 
 
 def _read(artifact: Path, parameters: dict[str, Any]) -> Any:
@@ -111,18 +110,16 @@ def _method(estimator: Any, parameters: dict[str, Any]) -> str:
     return method
 
 
-def _compare(estimator: Any, method: str, manifest: Manifest) -> None:
-    if len(manifest.inputs) != 1 or len(manifest.outputs) != 1:
-        raise ArtifactError("an estimator has one input and one output, the manifest has others")
+def _signature(estimator: Any, method: str, manifest: Manifest) -> Signature:
+    """Return what an estimator knows without predicting: its features, and often its classes."""
     features = getattr(estimator, "n_features_in_", None)
-    shape = manifest.inputs[0].shape
-    if features is not None and shape[1:] != [features]:
-        raise ArtifactError(f"the estimator takes [-1, {features}], the manifest says {shape}")
-    shape = manifest.outputs[0].shape
-    if method == "predict_proba" and shape[1:] != [len(estimator.classes_)]:
-        raise ArtifactError(
-            f"the estimator gives [-1, {len(estimator.classes_)}], the manifest says {shape}"
-        )
+    inputs = () if features is None else (TensorSpec("features", "FP32", (-1, features)),)
+    if method == "predict_proba":
+        shape = (-1, len(estimator.classes_))
+        return Signature(inputs, (TensorSpec("probabilities", "FP32", shape),), converts=True)
+    if len(manifest.outputs) != 1:
+        raise ArtifactError("an estimator has one output, the manifest has more")
+    return Signature(inputs, manifest.output_specs(), converts=True)
 
 
 def _limit(threads: int) -> None:

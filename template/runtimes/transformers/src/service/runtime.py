@@ -1,17 +1,17 @@
 """Transformers: a folder with a sequence classifier, its tokenizer and its safetensors weights.
 
-Nothing is fetched from the network and no code of the folder is run. One text a row goes in, the
-probability of each label comes out, in the order of ``id2label`` in ``config.json``.
+Nothing is downloaded, and no code from the folder is run. The input is one text per row, the output
+the probability of each label, in the order of ``id2label`` in ``config.json``.
 
-The library is imported where it is used: a process that only needs this module's names stays small.
+The library is imported where it is used, so that importing this module stays cheap.
 """
 
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from service.manifest import ArtifactError, Manifest
-from service.tensors import Tensors, TensorSpec
+from service.core.manifest import ArtifactError, Manifest
+from service.core.tensors import Signature, Tensors, TensorSpec
 
 if TYPE_CHECKING:
     import torch
@@ -22,11 +22,17 @@ _LOCAL: Final[dict[str, Any]] = {"local_files_only": True, "trust_remote_code": 
 
 
 class Model:
-    """A tokenizer and a classifier on its device."""
+    """A tokenizer, and a classifier on its device."""
 
     def __init__(
-        self, tokenizer: Any, classifier: Any, manifest: Manifest, device: "torch.device"
+        self,
+        tokenizer: Any,
+        classifier: Any,
+        signature: Signature,
+        manifest: Manifest,
+        device: "torch.device",
     ) -> None:
+        self.signature = signature
         positions = getattr(classifier.config, "max_position_embeddings", None)
         self._tokenizer = tokenizer
         self._classifier = classifier
@@ -37,7 +43,7 @@ class Model:
         self._exclusive = classifier.config.problem_type != "multi_label_classification"
 
     def run(self, batch: Tensors) -> Tensors:
-        """Classify texts in UTF-8; what is longer than the model can read is cut off."""
+        """Classify texts in UTF-8. Texts that are too long for the model are truncated."""
         import torch
 
         tokens = self._tokenizer(
@@ -58,10 +64,9 @@ def load(artifact: Path, manifest: Manifest, *, threads: int, device: str) -> Mo
     """Load a classifier onto a device: ``cpu``, ``cuda``, ``cuda:1`` and so on.
 
     Raises:
-        ArtifactError: the folder is no complete classifier, its tensors are not the manifest's, or
-            the device is not available.
+        ArtifactError: the folder is not a complete classifier, or the device is not available.
     """
-    _compare(inspect(artifact, manifest.parameters), manifest)
+    signature = inspect(artifact, manifest.parameters)
     import torch
 
     torch.set_num_threads(threads)
@@ -69,23 +74,21 @@ def load(artifact: Path, manifest: Manifest, *, threads: int, device: str) -> Mo
         torch.set_num_interop_threads(1)
     target = _device(device)
     tokenizer, classifier = _read(artifact)
-    return Model(tokenizer, classifier.to(target).eval(), manifest, target)
+    return Model(tokenizer, classifier.to(target).eval(), signature, manifest, target)
 
 
-def inspect(
-    artifact: Path, parameters: dict[str, Any]
-) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
+def inspect(artifact: Path, parameters: dict[str, Any]) -> Signature:
     """Read the number of labels from the folder's configuration.
 
     Raises:
-        ArtifactError: the folder has none, or not that of a classifier.
+        ArtifactError: the folder has no configuration, or one of another kind of model.
     """
     _configure()
     from transformers import AutoConfig
 
     if not (artifact / "config.json").is_file():
         raise ArtifactError(
-            f"{artifact} is no folder with a config.json, as save_pretrained makes it"
+            f"{artifact} has no config.json: it must be a folder that save_pretrained has written"
         )
     try:
         config = AutoConfig.from_pretrained(artifact, **_LOCAL)
@@ -95,34 +98,21 @@ def inspect(
     if not architecture.endswith("ForSequenceClassification") or config.num_labels < 2:
         raise ArtifactError(
             f"{artifact} has {architecture} with {config.num_labels} labels, "
-            "needed is a sequence classifier with two or more"
+            "it must be a sequence classifier with two or more"
         )
-    return (
+    return Signature(
         (TensorSpec("text", "BYTES", (-1,)),),
         (TensorSpec("probabilities", "FP32", (-1, config.num_labels)),),
     )
 
 
 def _configure() -> None:
-    """Set what the libraries read when they are imported."""
-    # Threads that spin between batches would take the processor from the event loop.
+    """Set the variables that the libraries read when they are imported."""
+    # Threads that spin between batches would take CPU time from the event loop.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ["HF_HUB_OFFLINE"] = "1"
     os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # a batch is too little for its threads
-
-
-def _compare(
-    found: tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]], manifest: Manifest
-) -> None:
-    for specs, tensors in zip(found, (manifest.inputs, manifest.outputs), strict=True):
-        if [list(spec.shape) for spec in specs] != [tensor.shape for tensor in tensors]:
-            raise ArtifactError(
-                f"the model has one tensor {list(specs[0].shape)}, "
-                f"the manifest says {', '.join(str(tensor.shape) for tensor in tensors)}"
-            )
-    if manifest.inputs[0].datatype != "BYTES":
-        raise ArtifactError("the input is text: the manifest must say BYTES")
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # a batch is too small for its threads
 
 
 def _device(name: str) -> "torch.device":
@@ -147,10 +137,10 @@ def _read(artifact: Path) -> tuple[Any, Any]:
         )
     except Exception as error:
         raise ArtifactError(f"{artifact} cannot be loaded: {_one_line(error)}") from error
-    # Weights that the files lack were made up, with a warning only.
+    # The library fills in missing weights at random, with only a warning.
     if missing := sorted(loading["missing_keys"]):
         raise ArtifactError(f"{artifact} lacks the weights {', '.join(missing)}")
-    # A folder without a tokenizer gives one that knows no words.
+    # Without its files the library makes a tokenizer that knows no words.
     if len(tokenizer) <= len(tokenizer.all_special_tokens):
         raise ArtifactError(f"{artifact} lacks the tokenizer's files")
     if tokenizer.pad_token is None:

@@ -1,9 +1,9 @@
 """XGBoost: a booster in a ``.ubj`` or ``.json`` file.
 
-A classifier gives the probability of every class, of both where there are two; anything else gives
-its prediction. Where training stopped early, the best iteration predicts.
+A classifier returns the probability of every class, also if there are only two. Any other booster
+returns its prediction. If training stopped early, the best iteration predicts.
 
-The library is imported where it is used: a process that only needs this module's names stays small.
+The library is imported where it is used, so that importing this module stays cheap.
 """
 
 import json
@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from service.manifest import ArtifactError, Manifest
-from service.tensors import Array, Tensors, TensorSpec
+from service.core.manifest import ArtifactError, Manifest
+from service.core.tensors import Array, Signature, Tensors, TensorSpec
 
 if TYPE_CHECKING:
     from xgboost import Booster
@@ -29,6 +29,7 @@ class Model:
 
     def __init__(self, booster: "Booster", manifest: Manifest) -> None:
         best = booster.attr("best_iteration")
+        self.signature = _signature(booster)
         self._booster = booster
         self._iterations = (0, int(best) + 1 if best else 0)
         self._linear = _learner(booster)["gradient_booster"]["name"] == "gblinear"
@@ -55,40 +56,35 @@ def load(artifact: Path, manifest: Manifest, *, threads: int, device: str) -> Mo
     """Load a booster onto a device: ``cpu``, ``cuda``, ``cuda:1`` and so on.
 
     Raises:
-        ArtifactError: the file is no booster, its tensors are not the manifest's, or the device is
-            not available.
+        ArtifactError: the file is not a booster, or the device is not available.
     """
-    # Threads that spin between batches would take the processor from the event loop.
+    # Threads that spin between batches would take CPU time from the event loop.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     booster = _read(artifact)
-    _compare(booster, manifest)
     booster.set_param({"nthread": threads})
     if device != "cpu":
         _move(booster, device)
     return Model(booster, manifest)
 
 
-def inspect(
-    artifact: Path, parameters: dict[str, Any]
-) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
+def inspect(artifact: Path, parameters: dict[str, Any]) -> Signature:
     """Read the number of features and of classes from the booster.
 
     Raises:
-        ArtifactError: the file is no booster.
+        ArtifactError: the file is not a booster.
     """
-    booster = _read(artifact)
-    return (TensorSpec("features", "FP32", (-1, booster.num_features())),), (_output(booster),)
+    return _signature(_read(artifact))
 
 
 def _read(artifact: Path) -> "Booster":
-    """Read a booster; XGBoost itself may end the process at a file that is cut off."""
+    """Read a booster. XGBoost itself may end the process if the file is cut off."""
     from xgboost import Booster
     from xgboost.core import XGBoostError
 
     try:
         content = artifact.read_bytes().strip()
         if not (content.startswith(b"{") and content.endswith(b"}")):
-            raise ArtifactError(f"{artifact} is not an XGBoost model, or not all of it")
+            raise ArtifactError(f"{artifact} is not an XGBoost model, or is cut off")
         return Booster(model_file=artifact)
     except (XGBoostError, OSError, ValueError) as error:
         raise ArtifactError(f"{artifact} cannot be loaded: {_cause(error)}") from error
@@ -96,6 +92,11 @@ def _read(artifact: Path) -> "Booster":
 
 def _learner(booster: "Booster") -> Any:
     return json.loads(booster.save_config())["learner"]
+
+
+def _signature(booster: "Booster") -> Signature:
+    features = TensorSpec("features", "FP32", (-1, booster.num_features()))
+    return Signature((features,), (_output(booster),), converts=True)
 
 
 def _output(booster: "Booster") -> TensorSpec:
@@ -110,19 +111,8 @@ def _output(booster: "Booster") -> TensorSpec:
     return TensorSpec("prediction", "FP32", (-1, targets) if targets > 1 else (-1,))
 
 
-def _compare(booster: "Booster", manifest: Manifest) -> None:
-    if len(manifest.inputs) != 1 or len(manifest.outputs) != 1:
-        raise ArtifactError("a booster has one input and one output, the manifest has others")
-    for found, declared in (
-        ([-1, booster.num_features()], manifest.inputs[0].shape),
-        (list(_output(booster).shape), manifest.outputs[0].shape),
-    ):
-        if found != declared:
-            raise ArtifactError(f"the booster has a tensor {found}, the manifest says {declared}")
-
-
 def _move(booster: "Booster", device: str) -> None:
-    """Move a booster to a device; XGBoost only warns when it stays on the processor instead."""
+    """Move a booster to a device. XGBoost only warns if it stays on the CPU instead."""
     from xgboost.core import XGBoostError
 
     try:
@@ -138,5 +128,5 @@ def _move(booster: "Booster", device: str) -> None:
 
 
 def _cause(error: Exception) -> str:
-    """Return the message without the time and the place in XGBoost's source, and its stack."""
+    """Return the message without time, source line and stack trace of XGBoost."""
     return re.sub(r"^\[[\d:]+\] \S+: ", "", str(error).partition("\n")[0])

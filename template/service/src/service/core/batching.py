@@ -1,0 +1,461 @@
+"""The micro-batcher: whatever waits runs together as soon as the model's thread is free.
+
+It counts rows, not requests. Requests share a batch if their tensors agree in names, datatypes and
+shape beyond the first axis. A request with more rows than a batch may have is cut into parts.
+
+Two threads share the queue. The event loop admits, queues and answers requests. The model's thread
+runs batches, and between two of them it takes the next full one by itself, so that it need not wait
+for an event loop that is late. ``_lock`` guards what both of them change: the groups and the
+counters of rows and bytes.
+"""
+
+import asyncio
+import contextlib
+import functools
+import math
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from service.core.context import RequestContext
+from service.core.errors import (
+    DeadlineExceeded,
+    InferenceFailed,
+    QueueFull,
+    RequestCancelled,
+    ServiceError,
+    TooLarge,
+)
+from service.core.model_thread import ModelThread
+from service.core.tensors import Tensors
+from service.ops import metrics
+
+Run = Callable[[Tensors], Tensors]
+Outcome = Tensors | Exception
+
+_LEARNING_RATE: Final = 1 / 8
+_MIN_SWEEP_INTERVAL: Final = 0.005
+"""Seconds between two sweeps for requests whose deadline has passed."""
+_MARGIN: Final = 1.5
+"""How much longer than expected the queue may take before an accepted request is late."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Limits of the batcher.
+
+    ``batch_size``: rows of one batch. ``batch_delay``: seconds that an idle model waits for more
+    rows. ``queue_size`` and ``queue_bytes``: rows and bytes that may wait.
+    """
+
+    batch_size: int
+    batch_delay: float
+    queue_size: int
+    queue_bytes: int
+
+
+class Pace:
+    """How fast the model is, learned from the batches that it ran.
+
+    ``batch``: seconds per batch. ``row``: seconds per row, in the batches of a busy time.
+    """
+
+    def __init__(self, batch: float, batch_size: int) -> None:
+        self.batch = batch
+        self.row = batch / batch_size
+        self._batch_size: Final = batch_size
+
+    def learn(self, rows: int, seconds: float, *, busy: bool) -> None:
+        """Take a batch into account. ``busy``: others waited, so it had as many rows as fit."""
+        self.batch += (seconds - self.batch) * _LEARNING_RATE
+        # A larger batch would have cost less per row, but not less in total.
+        highest = seconds / rows
+        lowest = highest if busy else seconds / self._batch_size
+        self.row += (min(max(self.row, lowest), highest) - self.row) * _LEARNING_RATE
+
+
+class _Request:
+    """One caller's tensors on their way through the queue, in one part or several."""
+
+    __slots__ = ("deadline", "future", "outputs", "parts", "queued_at")
+
+    def __init__(self, future: "asyncio.Future[Tensors]", deadline: float) -> None:
+        self.future = future
+        self.deadline = deadline
+        self.queued_at = time.monotonic()
+        self.parts: list[_Part] = []
+        self.outputs: dict[int, Tensors] = {}
+
+
+@dataclass(eq=False, slots=True)
+class _Part:
+    """Rows of one request that run in one batch. ``size``: in bytes."""
+
+    request: _Request
+    index: int
+    group: Hashable
+    tensors: Tensors
+    rows: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """Parts that run together. ``busy``: others had to wait."""
+
+    parts: Sequence[_Part]
+    rows: int
+    busy: bool
+
+
+class Batcher:
+    """Queues requests for a model and runs them in batches.
+
+    ``run`` is called in the model's thread, with tensors of equally many rows. If ``batchable`` is
+    false, every request runs alone. ``batch_seconds``: what a full batch takes, if that is known.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        thread: ModelThread,
+        limits: Limits,
+        *,
+        batchable: bool,
+        batch_seconds: float = 0.0,
+    ) -> None:
+        self._run: Final = run
+        self._thread: Final = thread
+        self._limits: Final = limits
+        self._batchable: Final = batchable
+        self._loop: Final = asyncio.get_running_loop()
+        self._groups: Final = OrderedDict[Hashable, OrderedDict[_Part, None]]()
+        self._queued_rows = 0
+        self._queued_bytes = 0
+        self._running_rows = 0
+        self._turn = 0.0
+        """When the batch that runs began, or the one before it ended."""
+        self._lock: Final = threading.Lock()
+        self._pace: Final = Pace(batch_seconds, limits.batch_size)
+        self._planned: asyncio.Handle | None = None
+        self._open: Final = dict[_Request, None]()
+        self._sweep: asyncio.TimerHandle | None = None
+        self._sweep_at = math.inf
+        self._idle: Final = asyncio.Event()
+        self._idle.set()
+
+    @property
+    def queued_rows(self) -> int:
+        """Rows that wait for the model."""
+        return self._queued_rows
+
+    @property
+    def running_rows(self) -> int:
+        """Rows that the model has not returned yet."""
+        return self._running_rows
+
+    async def submit(self, tensors: Tensors, context: RequestContext) -> Tensors:
+        """Run the tensors of a request, of at least one row, and return the outputs, row for row.
+
+        ``context``: its deadline is kept, and cancelling it takes the request out of the queue.
+
+        Raises:
+            QueueFull: the queue has no room for this request, or no time before its deadline.
+            TooLarge: the request alone exceeds what the queue takes.
+            DeadlineExceeded: the deadline passed first; what has not begun will not run.
+            InferenceFailed: the model raised on this request; its exception is the cause.
+            RequestCancelled: nobody waits for the answer any more.
+        """
+        if context.cancelled:
+            raise RequestCancelled
+        rows = len(next(iter(tensors.values()))) if self._batchable else 1
+        size = _size(tensors)
+        deadline = context.deadline
+        self._admit(rows, size, deadline)
+        request = _Request(self._loop.create_future(), deadline)
+        parts = self._cut(request, tensors, rows, size)
+        with self._lock:
+            for part in parts:
+                self._enqueue(part)
+        self._open[request] = None
+        if deadline < self._sweep_at:
+            self._plan_sweep(deadline)
+        cancel = functools.partial(self._fail, request, RequestCancelled)
+        context.add_cancel_callback(cancel)
+        self._plan_dispatch()
+        try:
+            return await request.future
+        except asyncio.CancelledError:
+            self._withdraw(request)
+            raise
+        finally:
+            context.remove_cancel_callback(cancel)
+            del self._open[request]
+            request.parts.clear()  # breaks a reference cycle, which would be freed late
+
+    def _plan_sweep(self, at: float) -> None:
+        if self._sweep is not None:
+            self._sweep.cancel()
+        self._sweep_at = at
+        delay = max(0.0, at - time.monotonic())
+        self._sweep = self._loop.call_later(delay, self._fail_late) if at < math.inf else None
+
+    def _fail_late(self) -> None:
+        """Fail the requests whose deadline has passed, and plan the next sweep.
+
+        One timer serves all requests: one for each would cost more than running it in a batch.
+        """
+        now = time.monotonic()
+        for request in [request for request in self._open if request.deadline <= now]:
+            self._fail(request, DeadlineExceeded)
+        next_deadline = min(
+            (request.deadline for request in self._open if request.deadline > now),
+            default=math.inf,
+        )
+        self._plan_sweep(max(next_deadline, now + _MIN_SWEEP_INTERVAL))
+
+    async def drained(self) -> None:
+        """Wait until the queue is empty and nothing runs."""
+        await self._idle.wait()
+
+    def _admit(self, rows: int, size: int, deadline: float) -> None:
+        limits = self._limits
+        remaining = deadline - time.monotonic()
+        if remaining <= 0:
+            raise DeadlineExceeded
+        if rows > limits.queue_size or size > limits.queue_bytes:
+            raise TooLarge(
+                f"The request has {rows} rows in {size} bytes, "
+                f"the queue takes {limits.queue_size} rows and {limits.queue_bytes} bytes."
+            )
+        wait = self._seconds_left() + self._queued_rows * self._pace.row
+        if (
+            self._queued_rows + rows > limits.queue_size
+            or self._queued_bytes + size > limits.queue_bytes
+        ):
+            raise QueueFull(retry_after=max(1, math.ceil(wait)))
+        if not (self._running_rows or self._queued_rows):
+            return
+        needed = (wait + max(self._pace.batch, rows * self._pace.row)) * _MARGIN
+        if needed > remaining:
+            raise QueueFull(retry_after=max(1, math.ceil(needed - remaining)))
+
+    def _cut(self, request: _Request, tensors: Tensors, rows: int, size: int) -> list[_Part]:
+        group = _signature(tensors) if self._batchable else request
+        step = self._limits.batch_size
+        if rows <= step:
+            return [_Part(request, 0, group, tensors, rows, size)]
+        parts = []
+        for index, start in enumerate(range(0, rows, step)):
+            part = {name: array[start : start + step] for name, array in tensors.items()}
+            rows_here = min(step, rows - start)
+            parts.append(_Part(request, index, group, part, rows_here, _size(part)))
+        return parts
+
+    def _enqueue(self, part: _Part) -> None:
+        part.request.parts.append(part)
+        group = self._groups.get(part.group)
+        if group is None:
+            group = self._groups[part.group] = OrderedDict()
+        group[part] = None
+        self._queued_rows += part.rows
+        self._queued_bytes += part.size
+        self._idle.clear()
+
+    def _dequeue(self, part: _Part) -> None:
+        group = self._groups[part.group]
+        del group[part]
+        if not group:
+            del self._groups[part.group]
+        self._queued_rows -= part.rows
+        self._queued_bytes -= part.size
+
+    def _plan_dispatch(self) -> None:
+        if self._running_rows:
+            return
+        if not self._groups:
+            self._idle.set()
+            return
+        full = self._queued_rows >= self._limits.batch_size
+        delay = 0.0 if full else self._limits.batch_delay
+        if self._planned is not None:
+            if delay or not self._limits.batch_delay:
+                return
+            self._planned.cancel()
+        # Dispatch later, so that requests of one turn of the event loop share a batch.
+        self._planned = (
+            self._loop.call_later(delay, self._dispatch)
+            if delay
+            else self._loop.call_soon(self._dispatch)
+        )
+
+    def _dispatch(self) -> None:
+        self._planned = None
+        while self._groups:
+            with self._lock:
+                parts = self._next_parts()
+                late = _late(parts)
+                batch = None if late else self._take(parts)
+            if batch is not None:
+                self._turn = time.monotonic()
+                self._thread.start(self._work, batch)
+                return
+            for part in late:
+                self._fail(part.request, DeadlineExceeded())
+        self._idle.set()
+
+    def _next_parts(self) -> list[_Part]:
+        """Return what fits into a batch, from the group whose turn it is."""
+        room = self._limits.batch_size
+        chosen: list[_Part] = []
+        for part in next(iter(self._groups.values()), ()):
+            if part.rows > room:
+                break
+            room -= part.rows
+            chosen.append(part)
+        return chosen
+
+    def _take(self, parts: Sequence[_Part]) -> _Batch:
+        key = parts[0].group
+        group = self._groups[key]
+        for part in parts:
+            del group[part]
+        if group:
+            self._groups.move_to_end(key)
+        else:
+            del self._groups[key]
+        rows = sum([part.rows for part in parts])
+        self._queued_rows -= rows
+        self._queued_bytes -= sum([part.size for part in parts])
+        self._running_rows += rows
+        return _Batch(parts, rows, busy=bool(self._groups))
+
+    def _take_full(self) -> _Batch | None:
+        """Take the next batch if it is full, so that waiting would not make it larger."""
+        with self._lock:
+            parts = self._next_parts()
+            rows = sum(part.rows for part in parts)
+            full = rows == self._limits.batch_size or (
+                rows > 0 and len(parts) < len(self._groups[parts[0].group])
+            )
+            if full and not _late(parts):
+                return self._take(parts)
+        return None
+
+    def _work(self, batch: _Batch | None) -> None:
+        """Run a batch in the model's thread, and then every full one that waits.
+
+        It does not wait for the event loop between them, which may be late.
+        """
+        while batch is not None:
+            began = time.monotonic()
+            outcomes = self._run_isolated(batch.parts)
+            ended = time.monotonic()
+            following = self._take_full()
+            turn, self._turn = self._turn, ended
+            settle = functools.partial(
+                self._settle, batch, outcomes, began, ended - began, ended - turn
+            )
+            with contextlib.suppress(RuntimeError):  # the loop was closed while the model ran
+                self._loop.call_soon_threadsafe(settle)
+            batch = following
+
+    def _seconds_left(self) -> float:
+        """Return how long the running batch is expected to take; zero if none runs."""
+        if not self._running_rows:
+            return 0.0
+        return max(0.0, self._turn + self._pace.batch - time.monotonic())
+
+    def _settle(
+        self, batch: _Batch, outcomes: list[Outcome], began: float, seconds: float, cycle: float
+    ) -> None:
+        metrics.BATCH_ROWS.observe(batch.rows)
+        metrics.INFERENCE_DURATION.observe(seconds)
+        metrics.QUEUE_WAIT.observe_all([began - part.request.queued_at for part in batch.parts])
+        self._pace.learn(batch.rows, cycle, busy=batch.busy)
+        with self._lock:
+            self._running_rows -= batch.rows
+        for part, outcome in zip(batch.parts, outcomes, strict=True):
+            if isinstance(outcome, Exception):
+                failure = InferenceFailed()
+                failure.__cause__ = outcome
+                self._fail(part.request, failure)
+            else:
+                self._answer(part, outcome)
+        self._plan_dispatch()
+
+    def _answer(self, part: _Part, outputs: Tensors) -> None:
+        request = part.request
+        if len(request.parts) > 1:
+            request.outputs[part.index] = outputs
+            if len(request.outputs) < len(request.parts):
+                return
+            outputs = _join([request.outputs[each.index] for each in request.parts])
+        if not request.future.done():
+            request.future.set_result(outputs)
+
+    def _fail(self, request: _Request, error: ServiceError | type[ServiceError]) -> None:
+        if not request.future.done():
+            request.future.set_exception(error)
+        self._withdraw(request)
+
+    def _withdraw(self, request: _Request) -> None:
+        """Remove what still waits of a request from the queue."""
+        with self._lock:
+            for part in request.parts:
+                if part in self._groups.get(part.group, ()):
+                    self._dequeue(part)
+
+    def _run_isolated(self, parts: Sequence[_Part]) -> list[Outcome]:
+        """Run a batch. If the model raises, halve it until only the rows that cause it fail."""
+        try:
+            return list(self._run_batch(parts))
+        except Exception as error:
+            if len(parts) == 1:
+                return [error]
+        middle = len(parts) // 2
+        return self._run_isolated(parts[:middle]) + self._run_isolated(parts[middle:])
+
+    def _run_batch(self, parts: Sequence[_Part]) -> list[Tensors]:
+        outputs = self._run(_join([part.tensors for part in parts]))
+        if not self._batchable:
+            return [outputs]
+        rows = sum(part.rows for part in parts)
+        for name, array in outputs.items():
+            if array.shape[:1] != (rows,):
+                raise ValueError(f"the model's output {name} does not have {rows} rows")
+        if len(parts) == 1:
+            return [outputs]
+        return list(_split(outputs, [part.rows for part in parts]))
+
+
+def _size(tensors: Tensors) -> int:
+    return sum([array.nbytes for array in tensors.values()])
+
+
+def _late(parts: Sequence[_Part]) -> list[_Part]:
+    """Return the parts that expired before the event loop, being late itself, noticed."""
+    now = time.monotonic()
+    return [part for part in parts if part.request.deadline <= now]
+
+
+def _signature(tensors: Tensors) -> Hashable:
+    return tuple([(name, array.dtype, array.shape[1:]) for name, array in sorted(tensors.items())])
+
+
+def _join(tensors: Sequence[Tensors]) -> Tensors:
+    if len(tensors) == 1:
+        return tensors[0]
+    return {name: np.concatenate([each[name] for each in tensors]) for name in tensors[0]}
+
+
+def _split(tensors: Tensors, rows: Sequence[int]) -> Iterator[Tensors]:
+    start = 0
+    for count in rows:
+        yield {name: array[start : start + count] for name, array in tensors.items()}
+        start += count

@@ -1,0 +1,41 @@
+"""The context of one request: who asks, until when, and whether the answer is still wanted."""
+
+import time
+from collections.abc import Callable
+from typing import Final
+
+
+class RequestContext:
+    """Travels with a request from its arrival to the model's queue.
+
+    ``deadline``: when the answer is due, on the clock of ``time.monotonic``. A request may bring it
+    forward, but never push it back.
+    """
+
+    __slots__ = ("_callbacks", "arrival", "cancelled", "deadline", "request_id", "trace_id")
+
+    def __init__(self, timeout: float, request_id: str = "", trace_id: str = "") -> None:
+        self.request_id: Final = request_id
+        self.trace_id: Final = trace_id
+        self.arrival: Final = time.monotonic()
+        self.deadline = self.arrival + timeout
+        self.cancelled = False
+        self._callbacks: Final = set[Callable[[], None]]()
+
+    def shorten(self, timeout: float) -> None:
+        """Move the deadline to ``timeout`` seconds after arrival, unless it is earlier already."""
+        self.deadline = min(self.deadline, self.arrival + timeout)
+
+    def cancel(self) -> None:
+        """Record that nobody waits for the answer any more, and tell whoever works on it."""
+        self.cancelled = True
+        for callback in tuple(self._callbacks):
+            callback()
+
+    def add_cancel_callback(self, callback: Callable[[], None]) -> None:
+        """Call a function when the request is cancelled."""
+        self._callbacks.add(callback)
+
+    def remove_cancel_callback(self, callback: Callable[[], None]) -> None:
+        """Undo `add_cancel_callback`."""
+        self._callbacks.discard(callback)

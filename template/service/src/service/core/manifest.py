@@ -1,0 +1,246 @@
+"""The manifest beside a model's artifact: its name and version, its files and its tensors."""
+
+import hashlib
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, Final
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+from service.core.tensors import Signature, TensorSpec
+
+FILE_NAME: Final = "manifest.json"
+
+Identifier = Annotated[str, StringConstraints(pattern=r"\A[A-Za-z0-9][A-Za-z0-9._-]{0,127}\z")]
+
+
+class ArtifactError(Exception):
+    """The artifact or its manifest cannot be used. The text says why, and what would be right."""
+
+
+class ModelInfo(BaseModel):
+    """The model that made a prediction."""
+
+    name: str = Field(description="Name of the model")
+    version: str = Field(description="Version of the model")
+
+
+class Tensor(BaseModel):
+    """One tensor as the manifest spells it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str = Field(min_length=1, max_length=256)
+    datatype: str
+    shape: list[int]
+
+    def spec(self) -> TensorSpec:
+        return TensorSpec(self.name, self.datatype, tuple(self.shape))
+
+
+class Manifest(BaseModel):
+    """What the service must know about a model before it loads it.
+
+    ``file``: the artifact, a file or a folder, relative to the manifest.
+    ``sha256``: the hex digest of each file of the artifact, by relative path.
+    ``parameters``: further options of the runtime, such as the types that skops may construct.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: Identifier
+    version: Identifier
+    runtime: str
+    file: str
+    sha256: dict[str, str]
+    inputs: list[Tensor] = Field(min_length=1)
+    outputs: list[Tensor] = Field(min_length=1)
+    parameters: dict[str, Any] = Field(default_factory=dict)
+
+    @cached_property
+    def info(self) -> ModelInfo:
+        """Name and version."""
+        return ModelInfo(name=self.name, version=self.version)
+
+    def input_specs(self) -> tuple[TensorSpec, ...]:
+        return tuple(tensor.spec() for tensor in self.inputs)
+
+    def output_specs(self) -> tuple[TensorSpec, ...]:
+        return tuple(tensor.spec() for tensor in self.outputs)
+
+    def write(self, folder: Path) -> Path:
+        """Write the manifest into a folder and return its path."""
+        path = folder / FILE_NAME
+        path.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        return path
+
+
+def describe(
+    artifact: Path,
+    *,
+    name: str,
+    version: str,
+    runtime: str,
+    inputs: Sequence[TensorSpec],
+    outputs: Sequence[TensorSpec],
+    parameters: dict[str, Any] | None = None,
+) -> Manifest:
+    """Make the manifest of an artifact. It belongs into the artifact's folder."""
+    return Manifest(
+        name=name,
+        version=version,
+        runtime=runtime,
+        file=artifact.name,
+        sha256={
+            path.relative_to(artifact.parent).as_posix(): _digest(path)
+            for path in artifact_files(artifact)
+        },
+        inputs=[_tensor(spec) for spec in inputs],
+        outputs=[_tensor(spec) for spec in outputs],
+        parameters=parameters or {},
+    )
+
+
+def artifact_files(artifact: Path) -> list[Path]:
+    """List the files of an artifact: those of a folder, or a file and the weights beside it.
+
+    Weights beside a file are OpenVINO's ``model.bin`` of ``model.xml``, and ONNX's external data,
+    ``model.onnx.data`` or ``model.onnx_data`` of ``model.onnx``.
+    """
+    if artifact.is_dir():
+        return sorted(path for path in artifact.rglob("*") if path.is_file())
+    beside = [artifact.with_name(artifact.name + end) for end in (".data", "_data")]
+    if artifact.suffix == ".xml":
+        beside = [artifact.with_suffix(".bin")]
+    return [path for path in (artifact, *beside) if path.is_file()]
+
+
+def read(folder: Path) -> Manifest:
+    """Read the manifest of a model folder.
+
+    Raises:
+        ArtifactError: the folder has none, or it is not valid.
+    """
+    path = folder / FILE_NAME
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError:
+        raise ArtifactError(
+            f"{path} is missing: make the example model with 'python train.py', or describe "
+            "your own with 'python -m service manifest FILE --name … --version …'"
+        ) from None
+    try:
+        manifest = Manifest.model_validate_json(text)
+        manifest.input_specs()
+        manifest.output_specs()
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the document"
+        raise ArtifactError(f"{path}: {where}: {first['msg']}") from None
+    except ValueError as error:
+        raise ArtifactError(f"{path}: {error}") from None
+    return manifest
+
+
+def locate(manifest: Manifest, folder: Path) -> Path:
+    """Return the path of the artifact.
+
+    Raises:
+        ArtifactError: it is missing, or outside the folder.
+    """
+    for name in (manifest.file, *manifest.sha256):
+        if not _inside(name):
+            raise ArtifactError(f"{folder / FILE_NAME}: '{name}' leaves the model folder")
+    artifact = folder / manifest.file
+    if not artifact.exists():
+        raise ArtifactError(f"the artifact {artifact} is missing")
+    return artifact
+
+
+def verify(manifest: Manifest, folder: Path, runtime: str) -> Path:
+    """Check the artifact file by file against the manifest, and return its path.
+
+    Raises:
+        ArtifactError: it is for another runtime, missing, outside the folder, or altered.
+    """
+    if manifest.runtime != runtime:
+        raise ArtifactError(
+            f"the model in {folder} was made for the runtime '{manifest.runtime}', "
+            f"this service has '{runtime}': make it again with 'python train.py'"
+        )
+    artifact = locate(manifest, folder)
+    found = {path.relative_to(folder).as_posix(): path for path in artifact_files(artifact)}
+    if surplus := sorted(found.keys() - manifest.sha256.keys()):
+        raise ArtifactError(f"{folder / surplus[0]} is not in the manifest")
+    for name, digest in manifest.sha256.items():
+        if name not in found:
+            raise ArtifactError(f"{folder / name} is missing")
+        if _digest(found[name]) != digest.lower():
+            raise ArtifactError(
+                f"{found[name]} was altered: its sha256 differs from the one in {FILE_NAME}"
+            )
+    return artifact
+
+
+def check_signature(manifest: Manifest, signature: Signature) -> None:
+    """Check that the tensors of the manifest are those of the artifact.
+
+    The manifest must have all inputs. It may leave out outputs that have names.
+
+    Raises:
+        ArtifactError: the artifact has other tensors.
+    """
+    for kind, found, declared in (
+        ("input", signature.inputs, manifest.input_specs()),
+        ("output", signature.outputs, manifest.output_specs()),
+    ):
+        if not found:
+            continue
+        if signature.named:
+            pairs = _pairs_by_name(kind, found, declared)
+        elif len(found) == len(declared):
+            pairs = list(zip(found, declared, strict=True))
+        else:
+            raise ArtifactError(
+                f"the model has {len(found)} {kind}s, the manifest has {len(declared)}"
+            )
+        for in_model, in_manifest in pairs:
+            _compare(kind, in_model, in_manifest, converts=signature.converts)
+
+
+def _pairs_by_name(
+    kind: str, found: Sequence[TensorSpec], declared: Sequence[TensorSpec]
+) -> list[tuple[TensorSpec, TensorSpec]]:
+    by_name = {spec.name: spec for spec in found}
+    for spec in declared:
+        if spec.name not in by_name:
+            raise ArtifactError(
+                f"the model has no {kind} '{spec.name}', its {kind}s: {', '.join(by_name)}"
+            )
+    if kind == "input" and (missing := by_name.keys() - {spec.name for spec in declared}):
+        raise ArtifactError(f"the manifest lacks the model's input '{min(missing)}'")
+    return [(by_name[spec.name], spec) for spec in declared]
+
+
+def _compare(kind: str, in_model: TensorSpec, in_manifest: TensorSpec, *, converts: bool) -> None:
+    same_type = converts or in_model.datatype == in_manifest.datatype
+    if not same_type or (in_model.shape and not in_model.accepts(in_manifest.shape)):
+        raise ArtifactError(
+            f"the {kind} '{in_manifest.name}' is {in_model.datatype} {list(in_model.shape)} in the "
+            f"model, {in_manifest.datatype} {list(in_manifest.shape)} in the manifest"
+        )
+
+
+def _inside(name: str) -> bool:
+    path = PurePosixPath(name)
+    return bool(path.parts) and not path.is_absolute() and ".." not in path.parts
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _tensor(spec: TensorSpec) -> Tensor:
+    return Tensor(name=spec.name, datatype=spec.datatype, shape=list(spec.shape))

@@ -1,0 +1,77 @@
+"""Predictions for instances: the conversions of `service.predict` around the engine."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final, Generic, TypeVar
+
+from pydantic import BaseModel
+
+from service.core.context import RequestContext
+from service.core.engine import Engine
+from service.core.errors import InferenceFailed, InvalidTensors
+from service.core.manifest import ModelInfo
+from service.core.tensors import Tensors, TensorSpec, check_inputs
+
+InstanceT = TypeVar("InstanceT", bound=BaseModel)
+PredictionT = TypeVar("PredictionT", bound=BaseModel)
+
+
+class Predictor(Generic[InstanceT, PredictionT]):
+    """Turns instances into tensors, runs the model, and turns its outputs into predictions."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        instance: type[InstanceT],
+        to_tensors: Callable[[Sequence[InstanceT]], Tensors],
+        to_predictions: Callable[[Tensors], Sequence[PredictionT]],
+    ) -> None:
+        self._engine: Final = engine
+        self._instance: Final = instance
+        self._to_tensors: Final = to_tensors
+        self._to_predictions: Final = to_predictions
+
+    @property
+    def model(self) -> ModelInfo:
+        """The model that makes the predictions.
+
+        Raises:
+            NotReady: no model is loaded yet.
+        """
+        return self._engine.model
+
+    async def predict(
+        self, instances: Sequence[InstanceT], context: RequestContext | None = None
+    ) -> list[PredictionT]:
+        """Return one prediction for each instance, in their order.
+
+        ``context``: that of the request; without one, the service's own timeout applies.
+
+        Raises:
+            ServiceError: what `Engine.infer` raises; InferenceFailed also if the conversions give
+                another number of predictions.
+        """
+        outputs = await self._engine.infer(self._to_tensors(instances), context)
+        predictions = list(self._to_predictions(outputs))
+        if len(predictions) != len(instances):
+            raise InferenceFailed from ValueError(
+                f"{len(instances)} instances gave {len(predictions)} predictions"
+            )
+        return predictions
+
+    def check_inputs(self, inputs: Sequence[TensorSpec]) -> None:
+        """Check with the examples of the schema that the tensors are those of the model.
+
+        Raises:
+            InvalidTensors: they are not.
+        """
+        examples: list[Any] = self._instance.model_json_schema().get("examples", [])
+        if not examples:
+            return
+        instances = [self._instance.model_validate(example) for example in examples]
+        try:
+            check_inputs(inputs, self._to_tensors(instances))
+        except InvalidTensors as error:
+            raise InvalidTensors(
+                f"predict.py and the model's manifest disagree: {error.detail} Change one of them, "
+                "or set SERVICE_PREDICT_ENDPOINT=false to serve the model without /predict."
+            ) from None

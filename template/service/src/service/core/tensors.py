@@ -1,0 +1,142 @@
+"""Tensors: their datatypes, shapes and names.
+
+The datatypes are those of the Open Inference Protocol V2. A tensor is a NumPy array; a BYTES tensor
+is an object array of ``bytes``.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from service.core.errors import InvalidTensors
+
+Array = npt.NDArray[Any]
+Tensors = dict[str, Array]
+
+DTYPES: Final[dict[str, np.dtype[Any]]] = {
+    "BOOL": np.dtype(np.bool_),
+    "INT8": np.dtype(np.int8),
+    "INT16": np.dtype("<i2"),
+    "INT32": np.dtype("<i4"),
+    "INT64": np.dtype("<i8"),
+    "UINT8": np.dtype(np.uint8),
+    "UINT16": np.dtype("<u2"),
+    "UINT32": np.dtype("<u4"),
+    "UINT64": np.dtype("<u8"),
+    "FP16": np.dtype("<f2"),
+    "FP32": np.dtype("<f4"),
+    "FP64": np.dtype("<f8"),
+    "BYTES": np.dtype(np.object_),
+}
+_DATATYPES: Final = {dtype: datatype for datatype, dtype in DTYPES.items()}
+
+
+def datatype_of(dtype: npt.DTypeLike) -> str:
+    """Return the protocol's name of a NumPy dtype.
+
+    Raises:
+        ValueError: the protocol has no such datatype.
+    """
+    try:
+        return _DATATYPES[np.dtype(dtype)]
+    except (KeyError, TypeError):
+        raise ValueError(f"{dtype} is not a datatype of the protocol") from None
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """The name, datatype and shape of one of a model's tensors.
+
+    ``shape``: the size of each dimension, -1 where it varies. If all tensors of a model begin with
+    -1, requests can be batched along that first axis.
+    """
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if self.datatype not in DTYPES:
+            raise ValueError(
+                f"tensor '{self.name}': unknown datatype '{self.datatype}', "
+                f"expected one of {', '.join(DTYPES)}"
+            )
+        if any(size < -1 for size in self.shape):
+            raise ValueError(f"tensor '{self.name}': a dimension is -1 (variable) or its size")
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return DTYPES[self.datatype]
+
+    def accepts(self, shape: Sequence[int]) -> bool:
+        """Return whether an array of this shape can be this tensor."""
+        if len(shape) != len(self.shape):
+            return False
+        for wanted, size in zip(self.shape, shape, strict=True):
+            if wanted != size and wanted != -1:
+                return False
+        return True
+
+    def zeros(self, rows: int) -> Array:
+        """Return zeros (empty strings for BYTES), with one element in each variable dimension.
+
+        ``rows``: the size of the first dimension where it is variable.
+        """
+        first, *rest = self.shape or (1,)
+        shape = [rows if first == -1 else first, *(1 if size == -1 else size for size in rest)]
+        fill: bytes | int = b"" if self.datatype == "BYTES" else 0
+        return np.full(shape if self.shape else (), fill, dtype=self.dtype)
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """The inputs and outputs of a model, as far as its artifact describes them.
+
+    An empty tuple: the artifact does not describe them. An empty shape: a scalar, or a tensor whose
+    rank the artifact does not give. ``named``: the names identify the tensors; otherwise only their
+    order does, and the manifest is free to name them. ``converts``: the runtime converts from and
+    to other datatypes, which the manifest may then choose.
+    """
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    named: bool = False
+    converts: bool = False
+
+
+def batchable(specs: Sequence[TensorSpec]) -> bool:
+    """Return whether every tensor has a variable first axis, so that requests can share a batch."""
+    return all(spec.shape[:1] == (-1,) for spec in specs)
+
+
+def check_inputs(specs: Sequence[TensorSpec], tensors: Tensors) -> None:
+    """Check that tensors are the model's inputs.
+
+    Raises:
+        InvalidTensors: a tensor is missing or unknown, has another datatype or shape, or has
+            another number of rows than the others of its batch.
+    """
+    for spec in specs:
+        array = tensors.get(spec.name)
+        if array is None or len(tensors) != len(specs):
+            raise _wrong_names(specs, tensors)
+        if array.dtype != spec.dtype:
+            raise InvalidTensors(f"The input '{spec.name}' must be {spec.datatype}.")
+        if not spec.accepts(array.shape):
+            raise InvalidTensors(
+                f"The input '{spec.name}' has shape {list(array.shape)}, "
+                f"the model takes {list(spec.shape)}."
+            )
+    if len(specs) > 1 and batchable(specs) and len(set(map(len, tensors.values()))) > 1:
+        raise InvalidTensors("The inputs disagree in their number of rows.")
+
+
+def _wrong_names(specs: Sequence[TensorSpec], tensors: Tensors) -> InvalidTensors:
+    names = {spec.name for spec in specs}
+    for name in tensors:
+        if name not in names:
+            return InvalidTensors(f"The model has no input '{name[:100]}'.")
+    return InvalidTensors(f"The input '{min(names - tensors.keys())}' is missing.")

@@ -1,0 +1,103 @@
+"""Warm-up: runs every batch size once, and finds the largest that is worth its time."""
+
+import math
+import time
+from collections.abc import Callable
+from typing import Final
+
+from service.core.manifest import ArtifactError
+from service.core.tensors import Tensors, TensorSpec
+
+DEFAULT_MAX_BATCH_SIZE: Final = 64
+"""Largest batch that is tried if no setting gives one."""
+_MIN_GAIN: Final = 1.05
+"""A larger batch must serve this many times the rows per second of the one chosen before it."""
+_ALWAYS_TRIED: Final = 0.01
+"""Batches that take fewer seconds than this do not end the search, whether they pay or not."""
+
+Run = Callable[[Tensors], Tensors]
+
+
+def warm_up(
+    run: Run,
+    inputs: tuple[TensorSpec, ...],
+    outputs: tuple[TensorSpec, ...],
+    largest: int,
+    budget: float,
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[int, float]:
+    """Run and time every batch size: the powers of two up to ``largest``, and ``largest``.
+
+    ``budget``: seconds. Stop after the first batch that exceeds it. If it is finite, stop also
+    after two sizes in a row that do not pay.
+
+    Returns:
+        Seconds per batch, by its number of rows.
+
+    Raises:
+        ArtifactError: the model fails on zeros, or its outputs are not those of the manifest.
+    """
+    timings = {}
+    for rows in _batch_sizes(largest):
+        batch = {spec.name: spec.zeros(rows) for spec in inputs}
+        try:
+            _check_outputs(outputs, run(batch))
+            timings[rows] = _seconds(run, batch, clock)
+            if timings[rows] > budget:
+                break
+            timings[rows] = min(timings[rows], *(_seconds(run, batch, clock) for _ in range(2)))
+            if budget < math.inf and _search_is_over(timings, rows, budget):
+                break
+        except ArtifactError:
+            raise
+        except Exception as error:
+            raise ArtifactError(
+                f"the model failed on a batch of {rows} rows of zeros: {error}"
+            ) from error
+    return timings
+
+
+def best_batch_size(timings: dict[int, float], budget: float) -> int:
+    """Choose the largest batch size that pays.
+
+    ``timings``: seconds per batch, by its number of rows. ``budget``: seconds that a batch of more
+    than one row may take.
+    """
+    sizes = iter(sorted(timings))
+    chosen = next(sizes)
+    for rows in sizes:
+        gain = (rows / timings[rows]) / (chosen / timings[chosen])
+        if timings[rows] <= budget and gain >= _MIN_GAIN:
+            chosen = rows
+    return chosen
+
+
+def _search_is_over(timings: dict[int, float], rows: int, budget: float) -> bool:
+    """Return whether neither this size nor the one before it paid."""
+    chosen = best_batch_size(timings, budget)
+    return timings[rows] >= _ALWAYS_TRIED and rows >= 4 * chosen
+
+
+def _batch_sizes(largest: int) -> list[int]:
+    sizes = [2**power for power in range(largest.bit_length()) if 2**power < largest]
+    return [*sizes, largest]
+
+
+def _seconds(run: Run, batch: Tensors, clock: Callable[[], float]) -> float:
+    start = clock()
+    run(batch)
+    return max(clock() - start, 1e-9)
+
+
+def _check_outputs(specs: tuple[TensorSpec, ...], outputs: Tensors) -> None:
+    for spec in specs:
+        array = outputs.get(spec.name)
+        if array is None:
+            raise ArtifactError(
+                f"the manifest names the output '{spec.name}', which the model does not have"
+            )
+        if array.dtype != spec.dtype or not spec.accepts(array.shape):
+            raise ArtifactError(
+                f"the model's output '{spec.name}' is {array.dtype} {list(array.shape)}, "
+                f"the manifest says {spec.datatype} {list(spec.shape)}"
+            )

@@ -1,0 +1,221 @@
+"""The processes of one service: what they share, how a worker starts, and how they end in order.
+
+They share a directory with the drain flag, the first failure and the metrics of the workers. The
+main process makes it before it starts the server, and the workers find it through the environment.
+Without the directory, because a server's own command line started the application, a process
+answers for itself alone.
+"""
+
+import contextlib
+import importlib
+import logging
+import os
+import shutil
+import signal
+import tempfile
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any, Final
+
+from service.ops.settings import Settings
+
+METRICS_DIRECTORY: Final = "PROMETHEUS_MULTIPROC_DIR"
+
+APPLICATION: Final = "service.main:app"
+"""The application that every server runs."""
+
+_DIRECTORY: Final = "_SERVICE_PROCESS_DIRECTORY"
+_MAIN_PID: Final = "_SERVICE_MAIN_PID"
+_POLL: Final = 0.25
+EXIT_MARGIN: Final = 1.5
+"""Seconds from the end of the graceful timeout to the end of the process."""
+
+log = logging.getLogger("service.process")
+
+
+class CannotStart(Exception):
+    """The service cannot start. The text is one line and says why."""
+
+
+@contextlib.contextmanager
+def prepare(workers: int) -> Iterator[Path]:
+    """Make the shared directory, and name it in the environment of this and all child processes."""
+    with tempfile.TemporaryDirectory(prefix="service-") as name:
+        os.environ[_DIRECTORY] = name
+        os.environ[_MAIN_PID] = str(os.getpid())
+        os.environ.pop(METRICS_DIRECTORY, None)
+        if workers > 1:
+            metrics = Path(name, "metrics")
+            metrics.mkdir()
+            os.environ[METRICS_DIRECTORY] = str(metrics)
+        try:
+            yield Path(name)
+        finally:
+            for variable in (_DIRECTORY, _MAIN_PID, METRICS_DIRECTORY):
+                os.environ.pop(variable, None)
+
+
+def is_main() -> bool:
+    """Return whether this is the main process, which may be the only one."""
+    return os.getpid() == _main_pid()
+
+
+def start_draining() -> None:
+    """Make every worker report that it is not ready."""
+    if flag := _path("draining"):
+        flag.touch()
+
+
+def draining() -> bool:
+    """Return whether the service is shutting down."""
+    flag = _path("draining")
+    return flag is not None and flag.exists()
+
+
+def report_ready() -> None:
+    """Record that the model of this worker is ready."""
+    if record := _path(f"ready-{os.getpid()}"):
+        record.touch()
+
+
+def all_ready(workers: int) -> bool:
+    """Return whether all live workers are ready, and there are as many as configured.
+
+    A connection may reach any of them, so the service is ready when the last one is.
+    """
+    directory = _path("")
+    if workers == 1 or directory is None:
+        return True
+    return sum(_is_alive(record) for record in directory.glob("ready-*")) >= workers
+
+
+def fail(message: str) -> None:
+    """Record why this worker cannot serve, and make the main process end the service."""
+    if record := _path("failure"):
+        draft = record.with_suffix(f".{os.getpid()}")
+        draft.write_text(message, encoding="utf-8")
+        draft.replace(record)
+    os.kill(_main_pid(), signal.SIGTERM)
+
+
+def failure() -> str | None:
+    """Return the message that a worker recorded with `fail`, if any did."""
+    record = _path("failure")
+    return record.read_text(encoding="utf-8") if record and record.exists() else None
+
+
+def exit_code() -> int:
+    """Return the exit code of the main process: 0 if it was asked to stop and nothing failed."""
+    return 0 if draining() and failure() is None else 1
+
+
+def on_stop(stop: Callable[[int, FrameType | None], object], delay: float) -> None:
+    """On SIGTERM or SIGINT report not ready, and call ``stop`` after ``delay`` seconds.
+
+    ``stop`` is called at once after a failure, at a second signal, and in a worker, since the main
+    process has waited already. It takes the arguments of a signal handler, always with SIGTERM, and
+    may be called repeatedly and from another thread.
+    """
+
+    def drain(_number: int, frame: FrameType | None) -> None:
+        at_once = not delay or draining() or failure() is not None
+        if is_main():
+            start_draining()
+        if at_once or not is_main():
+            stop(signal.SIGTERM, frame)
+        else:
+            timer = threading.Timer(delay, stop, (signal.SIGTERM, None))
+            timer.daemon = True
+            timer.start()
+
+    signal.signal(signal.SIGTERM, drain)
+    signal.signal(signal.SIGINT, drain)
+
+
+def load_application(settings: Settings) -> Any:
+    """Import the application, in the process that is going to serve it.
+
+    If that fails, end the service: a new worker would fail in the same way. From now on the process
+    ends when the time to drain is over, even if something still runs in it. A worker also ends when
+    its main process is gone, and leaves Ctrl-C to that process.
+    """
+    if not is_main() and hasattr(os, "setpgrp"):
+        os.setpgrp()
+    limit = settings.drain_delay + settings.graceful_timeout + EXIT_MARGIN
+    threading.Thread(target=_end_in_time, args=(limit,), name="end", daemon=True).start()
+    module, _, name = APPLICATION.partition(":")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except CannotStart as error:
+        fail(str(error))
+        raise SystemExit(1) from error
+    except Exception as error:
+        log.exception("the application cannot be imported")
+        fail(f"the application cannot be imported: {_where(error)}{type(error).__name__}: {error}")
+        raise SystemExit(1) from error
+
+
+def _where(error: Exception) -> str:
+    """Return the last line of the service's own code that an error passed."""
+    package = Path(__file__).parents[1]
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        path = Path(frame.filename)
+        if path.is_relative_to(package) and path != Path(__file__):
+            return f"{path.relative_to(package.parent).as_posix()}, line {frame.lineno}: "
+    return ""
+
+
+def forget_dead_workers() -> None:
+    """Remove the gauges of dead workers from the metrics; their counters stay."""
+    for file in Path(os.environ[METRICS_DIRECTORY]).glob("gauge_live*_*.db"):
+        if not _is_alive(file):
+            file.unlink(missing_ok=True)
+
+
+def workers() -> set[int]:
+    """Return the process ids of the live workers, from the names of their gauges' files."""
+    gauges = Path(os.environ[METRICS_DIRECTORY]).glob("gauge_live*_*.db")
+    return {_pid(file) for file in gauges if _is_alive(file)}
+
+
+def _pid(file: Path) -> int:
+    return int(file.stem.replace("-", "_").rpartition("_")[2])
+
+
+def _is_alive(file: Path) -> bool:
+    """Return whether the process with the id at the end of the file's name is alive."""
+    try:
+        os.kill(_pid(file), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+def _main_pid() -> int:
+    return int(os.environ.get(_MAIN_PID, os.getpid()))
+
+
+def _path(name: str) -> Path | None:
+    directory = os.environ.get(_DIRECTORY)
+    return Path(directory, name) if directory else None
+
+
+def _end_in_time(limit: float) -> None:
+    parent = os.getppid()
+    while not draining():
+        if not is_main() and os.getppid() != parent:
+            os.kill(os.getpid(), signal.SIGTERM)
+            break
+        time.sleep(_POLL)
+    time.sleep(limit)
+    log.error("process %d is still busy and is ended", os.getpid())
+    code = exit_code()
+    if is_main():
+        shutil.rmtree(os.environ.get(_DIRECTORY, ""), ignore_errors=True)
+    os._exit(code)

@@ -1,0 +1,309 @@
+"""The ASGI application that servers run. It stands before the web framework.
+
+What must be the same with every framework happens here: limits, API keys, deadlines, strict JSON,
+request ids, metrics, access logs and drain. It also answers the Open Inference Protocol, so that
+tensors never pass through a framework.
+"""
+
+import asyncio
+import logging
+import re
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+import orjson
+
+from service.core.context import RequestContext
+from service.core.engine import Engine
+from service.core.errors import ServiceError
+from service.core.manifest import ArtifactError
+from service.core.predictor import Predictor
+from service.ops import metrics, process
+from service.ops.logs import RequestIdentity, current_request
+from service.ops.settings import Settings
+from service.web import docs, predict_schema
+from service.web.api_keys import ApiKeys
+from service.web.asgi import JSON, Receive, Scope, Send, respond
+from service.web.body import read_body
+from service.web.errors import (
+    InternalError,
+    Malformed,
+    MethodNotAllowed,
+    NotFound,
+    Unauthorized,
+    UnsupportedMediaType,
+    problem,
+    protocol_error,
+)
+from service.web.oip import endpoints as oip
+from service.web.openapi import document as openapi
+from service.web.predict_schema import PredictRequest, PredictResponse
+from service.web.request_cycle import RequestCycle
+from service.web.request_ids import request_id, trace_id
+from service.web.strict_json import check_json
+
+if TYPE_CHECKING:
+    from service.interfaces import Framework
+
+log = logging.getLogger("service.front")
+
+_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"})
+_TICK: Final = 0.05
+"""Seconds between two checks of the requests in flight."""
+_DECIMAL: Final = re.compile(rb"[0-9]+(\.[0-9]+)?")
+
+
+class Front:
+    """The ASGI application around one engine and one framework.
+
+    ``request`` and ``response``: the schemas of /predict.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        engine: Engine,
+        predictor: Predictor[Any, Any],
+        framework: "Framework",
+        request: type[PredictRequest[Any]],
+        response: type[PredictResponse[Any]],
+    ) -> None:
+        self._settings: Final = settings
+        self._engine: Final = engine
+        self._predictor: Final = predictor
+        self._framework: Final = framework
+        self._schemas: Final = (request, response)
+        self._oip: Final = oip.Protocol(settings, engine)
+        self._keys: Final = ApiKeys(settings.api_keys)
+        self._openapi: bytes | None = None
+        self._state: dict[str, Any] = {"engine": engine, "predictor": predictor}
+        self._in_flight: Final = dict[RequestCycle, None]()
+        """In the order of arrival."""
+        self._draining = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        match scope["type"]:
+            case "http":
+                await self._http(scope, receive, send)
+            case "lifespan":
+                await self._lifespan(receive, send)
+            case _:
+                await self._websocket(scope, receive, send)
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        await receive()
+        stage = "startup"
+        try:
+            async with self._framework.lifespan() as state:
+                self._state = {
+                    **(state or {}),
+                    "engine": self._engine,
+                    "predictor": self._predictor,
+                }
+                tasks = [asyncio.create_task(self._start()), asyncio.create_task(self._tick())]
+                await send({"type": "lifespan.startup.complete"})
+                await receive()
+                stage = "shutdown"
+                for task in tasks:
+                    task.cancel()
+                await self._engine.close()
+                self._publish_metrics()
+        except Exception as error:
+            log.exception("the lifespan of the application failed at %s", stage)
+            process.fail(f"the lifespan of the application failed at {stage}: {error}")
+            await send({"type": f"lifespan.{stage}.failed", "message": str(error)})
+        else:
+            await send({"type": "lifespan.shutdown.complete"})
+
+    async def _start(self) -> None:
+        """Make the engine ready while probes are answered already. If it fails, end the service."""
+        check = self._predictor.check_inputs if self._settings.predict_endpoint else None
+        try:
+            await self._engine.start(check)
+        except (ArtifactError, ServiceError) as error:
+            process.fail(str(error))
+        except Exception as error:
+            log.exception("the model could not be loaded")
+            process.fail(f"the model could not be loaded: {error}")
+
+    async def _tick(self) -> None:
+        """Publish metrics, notice a drain, and check the requests that take longer than a tick."""
+        while True:
+            await asyncio.sleep(_TICK)
+            self._draining = process.draining()
+            self._publish_metrics()
+            now = time.monotonic()
+            for cycle in tuple(self._in_flight):
+                if now - cycle.context.arrival < _TICK:
+                    break
+                cycle.check()
+
+    def _publish_metrics(self) -> None:
+        metrics.publish(len(self._in_flight), self._engine.queued_rows)
+
+    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = dict(scope["headers"])
+        path = scope["path"]
+        context = RequestContext(
+            self._settings.request_timeout, request_id(headers), trace_id(headers)
+        )
+        current_request.set(RequestIdentity(context.request_id, context.trace_id))
+        cycle = RequestCycle(
+            context,
+            receive,
+            send,
+            # While the service drains, clients must not reuse their connections.
+            closing=lambda: self._draining and scope["http_version"].startswith("1"),
+        )
+        render = protocol_error if oip.owns(path) else problem
+        self._in_flight[cycle] = None
+        try:
+            await self._answer(cycle, scope, headers)
+        except ServiceError as error:
+            await cycle.reject(error, render)
+        except Exception:
+            log.exception("unexpected error")
+            await cycle.reject(InternalError(), render)
+        finally:
+            cycle.close()
+            del self._in_flight[cycle]
+            seconds = cycle.seconds
+            method = scope["method"] if scope["method"] in _METHODS else "OTHER"
+            metrics.record_answer(method, cycle.route, cycle.status, seconds)
+            self._log_access(method, path, cycle, seconds)
+
+    async def _answer(self, cycle: RequestCycle, scope: Scope, headers: dict[bytes, bytes]) -> None:
+        path: str = scope["path"]
+        if not path.isprintable():  # routers that match up to "$" accept a trailing line feed
+            raise NotFound
+        if oip.owns(path):
+            await self._answer_oip(cycle, scope, headers)
+        elif path == "/metrics":
+            cycle.route = path
+            _allow_get(scope)
+            self._publish_metrics()
+            content_type = metrics.CONTENT_TYPE.encode("ascii")
+            page = await metrics.render()
+            await respond(cycle.send, 200, [(b"content-type", content_type)], page)
+        elif self._settings.docs and path == openapi.PATH:
+            cycle.route = path
+            _allow_get(scope)
+            await respond(cycle.send, 200, [JSON], self._openapi_document())
+        elif self._settings.docs and (page_file := docs.FILES.get(path)):
+            cycle.route = path
+            _allow_get(scope)
+            await respond(cycle.send, 200, *page_file)
+        elif path == predict_schema.PATH:
+            await self._answer_predict(cycle, scope, headers)
+        else:
+            await self._answer_own_route(cycle, scope, headers)
+
+    async def _answer_oip(
+        self, cycle: RequestCycle, scope: Scope, headers: dict[bytes, bytes]
+    ) -> None:
+        endpoint = oip.find(scope["path"])
+        cycle.route = endpoint.route
+        if endpoint.action == "infer":
+            self._keys.check(headers)
+            self._apply_request_timeout(cycle.context, headers)
+        await self._oip(endpoint, scope, headers, cycle)
+
+    async def _answer_predict(
+        self, cycle: RequestCycle, scope: Scope, headers: dict[bytes, bytes]
+    ) -> None:
+        self._keys.check(headers)
+        if not self._settings.predict_endpoint:
+            raise NotFound
+        cycle.route = predict_schema.PATH
+        if scope["method"] != "POST":
+            raise MethodNotAllowed(["POST"])
+        if not _is_json(headers):
+            raise UnsupportedMediaType("The body must be application/json.")
+        self._apply_request_timeout(cycle.context, headers)
+        body = await read_body(cycle.receive, headers, self._settings.max_body_bytes)
+        if not body:
+            raise Malformed("The body is empty.")
+        check_json(body, self._settings.max_instances)
+        await self._call_framework(cycle, scope, body)
+
+    async def _answer_own_route(
+        self, cycle: RequestCycle, scope: Scope, headers: dict[bytes, bytes]
+    ) -> None:
+        self._keys.check(headers)
+        body = await read_body(cycle.receive, headers, self._settings.max_body_bytes)
+        if body and _is_json(headers):
+            check_json(body)
+        try:
+            await self._call_framework(cycle, scope, body)
+        finally:
+            cycle.route = self._framework.route_template(scope) or cycle.route
+
+    async def _call_framework(self, cycle: RequestCycle, scope: Scope, body: bytes) -> None:
+        cycle.replay(body)
+        scope["headers"] = [
+            header for header in scope["headers"] if header[0] != b"content-encoding"
+        ]
+        scope["state"] = {**scope.get("state", {}), **self._state, "context": cycle.context}
+        await self._framework.app(scope, cycle.receive, cycle.send)
+
+    async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            self._keys.check(dict(scope["headers"]))
+        except Unauthorized:
+            await receive()
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        scope["state"] = {**scope.get("state", {}), **self._state}
+        await self._framework.app(scope, receive, send)
+
+    def _apply_request_timeout(self, context: RequestContext, headers: dict[bytes, bytes]) -> None:
+        """Shorten the deadline to the seconds after arrival that ``Request-Timeout`` gives."""
+        given = headers.get(b"request-timeout")
+        if given is None:
+            return
+        seconds = float(given) if _DECIMAL.fullmatch(given) else 0.0
+        if not seconds:
+            raise Malformed("Request-Timeout must be a decimal number of seconds above zero.")
+        context.shorten(seconds)
+
+    def _openapi_document(self) -> bytes:
+        if self._openapi is None:
+            self._openapi = orjson.dumps(self.openapi())
+        return self._openapi
+
+    def openapi(self) -> dict[str, Any]:
+        """Return the OpenAPI document of the whole service."""
+        return openapi.document(self._settings, self._framework.openapi(), *self._schemas)
+
+    def _log_access(self, method: str, path: str, cycle: RequestCycle, seconds: float) -> None:
+        wanted = self._settings.access_log
+        # A 503 is counted, not logged: under overload the lines would slow down everyone else.
+        failed = cycle.status >= 500 and cycle.status != 503
+        is_problem = failed or seconds >= self._settings.slow_request
+        if wanted == "off" or (wanted == "problems" and not is_problem):
+            return
+        path = path if path.isprintable() else repr(path)
+        log.log(
+            logging.WARNING if is_problem else logging.INFO,
+            "%s %s %d",
+            method,
+            path,
+            cycle.status,
+            extra={
+                "method": method,
+                "path": path,
+                "route": cycle.route,
+                "status": cycle.status,
+                "duration_seconds": round(seconds, 6),
+            },
+        )
+
+
+def _is_json(headers: dict[bytes, bytes]) -> bool:
+    media_type = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
+    return media_type == b"application/json" or media_type.endswith(b"+json")
+
+
+def _allow_get(scope: Scope) -> None:
+    if scope["method"] != "GET":
+        raise MethodNotAllowed(["GET"])

@@ -1,0 +1,132 @@
+"""One request and its response: the channels of the server, and what the service adds to them."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Final
+
+from service.core.context import RequestContext
+from service.core.errors import DeadlineExceeded, RequestCancelled, ServiceError
+from service.ops import metrics
+from service.web.asgi import Message, Receive, Send, respond
+from service.web.errors import CLIENT_CLOSED_REQUEST, ErrorResponse
+
+
+class RequestCycle:
+    """One request and its response. It is made in the task that answers.
+
+    ``closing``: called when the response begins; it returns whether to close the connection after.
+    ``route``: the template of the path, for metrics. ``status``: zero until the response begins.
+    """
+
+    def __init__(
+        self, context: RequestContext, receive: Receive, send: Send, closing: Callable[[], bool]
+    ) -> None:
+        self.context: Final = context
+        self.route = "unmatched"
+        self.status = 0
+        self._ended: float | None = None
+        self._headers: Final = [
+            (b"server", b"inference"),
+            (b"x-request-id", context.request_id.encode("ascii")),
+        ]
+        self._closing: Final = closing
+        self._receive: Final = receive
+        self._send: Final = send
+        self._body: bytes | None = None
+        self._complete = False
+        self._reading = False
+        self._late = False
+        self._disconnected: Final = asyncio.Event()
+        self._task: Final = asyncio.current_task()
+        self._disconnect_task: asyncio.Task[None] | None = None
+
+    @property
+    def seconds(self) -> float:
+        """Time from the arrival of the request to the end of the response, or until now."""
+        return (self._ended or time.monotonic()) - self.context.arrival
+
+    async def receive(self) -> Message:
+        """Receive the body of the request; after that, only that the client disconnected.
+
+        Raises:
+            DeadlineExceeded: the body did not arrive in time.
+        """
+        if self._body is not None:
+            body, self._body = self._body, None
+            return {"type": "http.request", "body": body, "more_body": False}
+        if self._complete:
+            await self._disconnected.wait()
+            return {"type": "http.disconnect"}
+        self._reading = True
+        try:
+            message = await self._receive()
+        except asyncio.CancelledError:
+            # `check` cancels this task when the body is late. That is an error of this request;
+            # any other cancellation, such as the server's, must pass.
+            if not self._late or self._task is None or self._task.uncancel():
+                raise
+            raise DeadlineExceeded from None
+        finally:
+            self._reading = False
+        self._complete = message["type"] == "http.request" and not message.get("more_body", False)
+        return message
+
+    def replay(self, body: bytes) -> None:
+        """Let a body that was read already be received again."""
+        self._body = body
+
+    async def send(self, message: Message) -> None:
+        """Send a message of the response, with the headers that every response has.
+
+        Nothing is sent after the client has disconnected.
+        """
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            if self._closing():
+                self._headers.append((b"connection", b"close"))
+            message = {**message, "headers": [*message.get("headers", ()), *self._headers]}
+        elif not message.get("more_body", False):
+            self._ended = time.monotonic()
+        if not self.context.cancelled:
+            await self._send(message)
+
+    async def reject(
+        self, error: ServiceError, render: Callable[[ServiceError, str], ErrorResponse]
+    ) -> None:
+        """Respond with an error, unless a response has begun or the client is gone."""
+        if self.status:
+            return
+        if isinstance(error, RequestCancelled):
+            self.status = CLIENT_CLOSED_REQUEST
+            metrics.record_rejection(error.reason)
+            return
+        status, headers, body = render(error, self.context.request_id)
+        encoded = [
+            (name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()
+        ]
+        await respond(self.send, status, encoded, body)
+
+    def check(self) -> None:
+        """Notice that the client of a slow request disconnects, and end the wait for a late body.
+
+        It is called now and then, so that requests that are answered at once need no further task.
+        """
+        if self._complete and self._disconnect_task is None:
+            self._disconnect_task = asyncio.create_task(self._wait_for_disconnect())
+        late = time.monotonic() >= self.context.deadline
+        if late and self._reading and self._task is not None:
+            self._late = True
+            self._reading = False
+            self._task.cancel()
+
+    def close(self) -> None:
+        """Stop waiting for the client to disconnect."""
+        if self._disconnect_task is not None:
+            self._disconnect_task.cancel()
+
+    async def _wait_for_disconnect(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self._disconnected.set()
+        self.context.cancel()
