@@ -136,6 +136,10 @@ def problem_response(request: HttpRequest, error: ServiceError) -> HttpResponse:
     return HttpResponse(body, status=status, headers=headers)
 
 
+_URLCONF: Any = sys.modules[__name__]
+"""With `urlpatterns` and `handler404`; not by its name, under which tests import another."""
+
+
 class Handler(ASGIHandler):
     """Django's ASGI handler, without the signals at the start and the end of a request.
 
@@ -153,6 +157,7 @@ class Handler(ASGIHandler):
         request, _ = self.create_request(scope, BytesIO(message["body"]))
         if request is None:
             raise Malformed("The query is not UTF-8.")
+        request.urlconf = _URLCONF
         try:
             response = await self.get_response_async(request)
         finally:

@@ -46,6 +46,11 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Shell:
         return import_with_stand_ins()
 
 
+@pytest.fixture(autouse=True)
+def _stand_ins_in_place(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    shell.put_into_place(monkeypatch)
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Write the artifact of a `Doubler` with its manifest."""

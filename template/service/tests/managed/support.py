@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import anyio
 import httpx
@@ -173,15 +173,29 @@ def import_main() -> Any:
         return importlib.import_module("service.main")
 
 
-class Shell(NamedTuple):
-    """The modules that put the service together: `service.main` and `service.__main__`."""
+@dataclass(frozen=True)
+class Shell:
+    """The modules around core, web and ops, imported with stand-ins for yours."""
 
-    main: Any
-    command_line: Any
+    modules: dict[str, Any]
+
+    @property
+    def main(self) -> Any:
+        return self.modules["main"]
+
+    @property
+    def command_line(self) -> Any:
+        return self.modules["__main__"]
+
+    def put_into_place(self, patch: pytest.MonkeyPatch) -> None:
+        """Let ``service`` have these modules: frameworks look them up by name, also later."""
+        for name, module in self.modules.items():
+            patch.setitem(sys.modules, f"service.{name}", module)
+            patch.setattr(service, name, module, raising=False)
 
 
 def import_with_stand_ins() -> Shell:
-    """Import the service with stand-ins for your modules; yours can be imported before and after.
+    """Import the service with stand-ins for your modules, and put yours back into their place.
 
     Your settings remain, with their defaults: `service.app` may use some of your own.
     """
@@ -190,7 +204,11 @@ def import_with_stand_ins() -> Shell:
         settings: Any = importlib.import_module("service.settings")
         defaults = settings.OwnSettings.model_construct()
         patch.setattr(settings, "own_settings", lambda: defaults)
-        return Shell(import_main(), importlib.import_module("service.__main__"))
+        import_main()
+        importlib.import_module("service.__main__")
+        return Shell(
+            {name: vars(service)[name] for name in _IMPORTED_ANEW if hasattr(service, name)}
+        )
 
 
 @contextmanager
