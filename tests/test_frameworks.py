@@ -1,8 +1,8 @@
 """What each framework documents works in an emitted service as its documentation says.
 
-For each framework ``native/`` has an owner's routes, what the owner adds to the end of ``app.py``, and
-the tests; `_EDITS` are the owner's further edits of ``app.py``. A feature that a framework does not
-have is missing in its folder, and the emitted README says so.
+For each framework ``native/`` has an owner's routes, what the owner adds to the end of ``app.py``,
+and the tests; `_EDITS` are the owner's further edits of ``app.py``. A feature that a framework does
+not have is missing in its folder, and the emitted README says so.
 """
 
 import shutil
