@@ -91,7 +91,6 @@ if not isinstance(router, Router):
         " Django Ninja needs a Router: port your routes, README.md shows how they look"
     )
 api.add_router("", router)
-urlpatterns = [path("", api.urls)]
 
 
 @api.exception_handler(ServiceError)
@@ -136,8 +135,9 @@ def problem_response(request: HttpRequest, error: ServiceError) -> HttpResponse:
     return HttpResponse(body, status=status, headers=headers)
 
 
+urlpatterns = [path("", api.urls)]  # Ninja takes no routes after this
 _URLCONF: Any = sys.modules[__name__]
-"""With `urlpatterns` and `handler404`; not by its name, under which tests import another."""
+"""Not by its name, which Django would look up once for all modules that ever have it."""
 
 
 class Handler(ASGIHandler):
