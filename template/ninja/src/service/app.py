@@ -81,7 +81,7 @@ async def predict(
 ) -> PredictResponse[Prediction]:
     """Return one prediction for each instance."""
     predictor = get_predictor(request)
-    predictions = await predictor.predict(body.instances, get_context(request))
+    predictions = await predictor.predict(body.instances)
     return PredictResponse(predictions=predictions, model=predictor.model)
 
 
