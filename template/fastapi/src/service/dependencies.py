@@ -15,9 +15,9 @@ from typing import Annotated
 from fastapi import Depends
 from fastapi.requests import HTTPConnection
 
-from service.core.context import RequestContext
 from service.core.engine import Engine
 from service.core.predictor import Predictor
+from service.core.request_context import RequestContext
 from service.predict import Instance, Prediction
 
 

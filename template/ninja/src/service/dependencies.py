@@ -13,9 +13,9 @@ from typing import Any
 
 from django.http import HttpRequest
 
-from service.core.context import RequestContext
 from service.core.engine import Engine
 from service.core.predictor import Predictor
+from service.core.request_context import RequestContext
 from service.predict import Instance, Prediction
 
 

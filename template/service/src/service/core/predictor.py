@@ -5,10 +5,10 @@ from typing import Any, Final, Generic, TypeVar
 
 from pydantic import BaseModel
 
-from service.core.context import RequestContext
 from service.core.engine import Engine
 from service.core.errors import InferenceFailed, InvalidTensors
 from service.core.manifest import ModelInfo
+from service.core.request_context import RequestContext
 from service.core.tensors import Tensors, TensorSpec, check_inputs
 
 InstanceT = TypeVar("InstanceT", bound=BaseModel)
