@@ -46,7 +46,7 @@ ROUTES = {
     "fastapi": """
 from fastapi import APIRouter
 
-from service.own_settings import own_settings
+from service.settings import own_settings
 
 router = APIRouter()
 
@@ -58,7 +58,7 @@ async def greet(name: str) -> dict[str, str]:
     "litestar": """
 from litestar import Router, get
 
-from service.own_settings import own_settings
+from service.settings import own_settings
 
 
 @get("/greetings/{name:str}")
@@ -72,7 +72,7 @@ router = Router("/", route_handlers=[greet])
 from django.http import HttpRequest
 from ninja import Router
 
-from service.own_settings import own_settings
+from service.settings import own_settings
 
 router = Router()
 
@@ -160,7 +160,7 @@ def test_an_own_route_reads_an_own_setting(
     framework: str, copy_of: Callable[[Variant], Path], bench: Workbench
 ) -> None:
     project = copy_of(Variant(framework, "python", "uvicorn"))
-    files = {"routes.py": new(ROUTES[framework]), "own_settings.py": add_setting}
+    files = {"routes.py": new(ROUTES[framework]), "settings.py": add_setting}
     edit(project / "src/service", files)
     serve = [bench.python, "-m", "service"]
     assert "OWN_GREETING " in bench.run([*serve, "--help"], project, timeout=60)
@@ -198,7 +198,7 @@ def test_routes_that_are_left_from_another_framework_are_told_in_a_line(
     bench: Workbench,
 ) -> None:
     project = copy_of(switched)
-    edit(project / "src/service", {"routes.py": new(ROUTES[old]), "own_settings.py": add_setting})
+    edit(project / "src/service", {"routes.py": new(ROUTES[old]), "settings.py": add_setting})
     settings = {"SERVICE_PORT": str(free_port()), "SERVICE_WORKERS": workers}
     with pytest.raises(CheckFailed) as failed:
         bench.run([bench.python, "-m", "service"], project, timeout=60, settings=settings)
