@@ -10,11 +10,11 @@ from litestar import Litestar, Request, Response, Router, post
 from litestar.exceptions import HTTPException, ValidationException
 from litestar.openapi import OpenAPIConfig
 from litestar.params import JSONBody
+from litestar.plugins.pydantic import PydanticPlugin
 from litestar.types import ControllerRouterHandler
 
-from service.core.context import RequestContext
 from service.core.errors import ServiceError
-from service.dependencies import Predictor, dependencies
+from service.dependencies import ContextDep, PredictorDep, dependencies
 from service.ops.process import CannotStart
 from service.predict import Instance, Prediction
 from service.routes import router
@@ -27,7 +27,7 @@ AnyRequest = Request[Any, Any, Any]
 
 @post("/predict", status_code=200, include_in_schema=False)
 async def predict(
-    data: JSONBody[PredictRequest[Instance]], predictor: Predictor, context: RequestContext
+    data: JSONBody[PredictRequest[Instance]], predictor: PredictorDep, context: ContextDep
 ) -> PredictResponse[Prediction]:
     """Return one prediction for each instance."""
     predictions = await predictor.predict(data.instances, context)
@@ -62,7 +62,7 @@ def problem_response(request: AnyRequest, error: ServiceError) -> Response[bytes
 
 def _field(item: dict[str, Any]) -> str:
     """Return the path of a wrong value. Values of the body are named from its top."""
-    key, source = item.get("key", ""), item.get("source", "query")
+    key, source = item.get("key", ""), item.get("source", "body")
     if source == "body":
         return "" if key == "data" else key
     return f"{source}.{key}"
@@ -73,6 +73,8 @@ if not isinstance(router, Router):
         f"'router' in src/service/routes.py is a {type(router).__module__}.{type(router).__name__},"
         " Litestar needs a Router: port your routes, README.md shows how they look"
     )
+# None leaves it to each field whether it is strict; True and False would override them all.
+pydantic = PydanticPlugin(validate_strict=None)  # type: ignore[arg-type]
 route_handlers: list[ControllerRouterHandler] = [predict, router]
 
 app = Litestar(
@@ -86,6 +88,7 @@ app = Litestar(
     },
     logging_config=None,  # `service.ops.logs` configures logging
     openapi_config=None,  # `service.web.openapi` adds the routes to its own document
+    plugins=[pydantic],
     request_max_body_size=None,  # `service.web.front` has limited it
 )
 
@@ -108,6 +111,7 @@ def openapi() -> dict[str, Any]:
         dependencies=dependencies,
         logging_config=None,
         openapi_config=OpenAPIConfig(title="", version=""),
+        plugins=[pydantic],
     )
     document = described.openapi_schema.to_schema()
     for item in document.get("paths", {}).values():
