@@ -1,13 +1,18 @@
 """The modules of the emitted service import each other in one direction only."""
 
 import shutil
+from configparser import ConfigParser
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
 from conftest import ALL_VARIANTS, COVERING_VARIANTS
+from packaging.requirements import Requirement
 
 from inferplate.errors import CheckFailed
+from inferplate.facts import read_facts
 from inferplate.matrix import Variant
+from inferplate.source import template_root
 from inferplate.workbench import Workbench
 
 CONTRACTS = Path(__file__).with_name("importlinter.ini")
@@ -82,3 +87,24 @@ def test_a_forbidden_import_breaks_its_contract(
         file.write(f"import {imported}\n")
     with pytest.raises(CheckFailed, match=f"{broken} BROKEN"):
         lint_imports(tmp_path, bench)
+
+
+@pytest.mark.parametrize(
+    ("contract", "parent", "axis"),
+    [
+        ("frameworks", "", "framework"),
+        ("runtimes", "runtimes/", "runtime"),
+        ("servers", "servers/", "server"),
+    ],
+)
+def test_a_contract_names_the_packages_of_every_alternative(
+    contract: str, parent: str, axis: str
+) -> None:
+    contracts = ConfigParser()
+    contracts.read(CONTRACTS, encoding="utf-8")
+    modules = contracts[f"importlinter:contract:{contract}"]["forbidden_modules"].split()
+    installed = packages_distributions()
+    named = {distribution.lower() for module in modules for distribution in installed[module]}
+    for alternative in {getattr(variant, axis) for variant in ALL_VARIANTS}:
+        needed = read_facts(template_root(), f"{parent}{alternative}")["dependencies"]
+        assert {Requirement(requirement).name for requirement in needed} <= named, alternative
