@@ -3,10 +3,12 @@
 `service.web.front` stands before it, with everything that does not depend on the framework.
 """
 
+import re
 from contextlib import AbstractAsyncContextManager
-from typing import Any
+from typing import Any, Final
 
 from litestar import Litestar, Request, Response, Router, post
+from litestar.enums import ParamType
 from litestar.exceptions import HTTPException, ValidationException
 from litestar.openapi import OpenAPIConfig
 from litestar.params import JSONBody
@@ -21,6 +23,8 @@ from service.routes import router
 from service.web.asgi import Scope
 from service.web.errors import InvalidValues, from_exception, from_framework, problem
 from service.web.predict_schema import PredictRequest, PredictResponse
+
+_MISSING_PARAMETER: Final = re.compile(r"Missing required (\w+) parameter '(.+)' for path ")
 
 AnyRequest = Request[Any, Any, Any]
 
@@ -45,9 +49,8 @@ def http_exception(request: AnyRequest, error: HTTPException) -> Response[bytes]
 
 def validation_error(request: AnyRequest, error: ValidationException) -> Response[bytes]:
     items: list[Any] = error.extra if isinstance(error.extra, list) else []
-    return problem_response(
-        request, InvalidValues([(_field(item), item["message"]) for item in items])
-    )
+    errors = [(_field(item), item["message"]) for item in items]
+    return problem_response(request, InvalidValues(errors or [_missing(error.detail)]))
 
 
 def unexpected_error(request: AnyRequest, error: Exception) -> Response[bytes]:
@@ -65,7 +68,13 @@ def _field(item: dict[str, Any]) -> str:
     key, source = item.get("key", ""), item.get("source", "body")
     if source == "body":
         return "" if key == "data" else key
-    return f"{source}.{key}"
+    return f"{ParamType(source).value}.{key}"
+
+
+def _missing(detail: str) -> tuple[str, str]:
+    """Return the path of a missing parameter, and the reason; Litestar has them in a text only."""
+    found = _MISSING_PARAMETER.match(detail)
+    return (f"{found[1]}.{found[2]}", "Field required") if found else ("", detail)
 
 
 if not isinstance(router, Router):

@@ -91,7 +91,6 @@ if not isinstance(router, Router):
         " Django Ninja needs a Router: port your routes, README.md shows how they look"
     )
 api.add_router("", router)
-urlpatterns = [path("", api.urls)]
 
 
 @api.exception_handler(ServiceError)
@@ -134,6 +133,9 @@ def problem_response(request: HttpRequest, error: ServiceError) -> HttpResponse:
     """Respond with a problem document (RFC 9457)."""
     status, headers, body = problem(error, get_context(request).request_id)
     return HttpResponse(body, status=status, headers=headers)
+
+
+urlpatterns = [path("", api.urls)]  # Ninja takes no routes after this
 
 
 class Handler(ASGIHandler):
