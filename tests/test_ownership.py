@@ -40,7 +40,16 @@ from inferplate.status import status
 from inferplate.wire import ask
 from inferplate.workbench import Workbench
 
-FRAMEWORKS = {"fastapi": "FastAPI", "litestar": "Litestar", "ninja": "Django Ninja"}
+NEEDS = {
+    "fastapi": "FastAPI needs an APIRouter",
+    "litestar": "Litestar needs a Router",
+    "ninja": "Django Ninja needs a Router",
+}
+ROUTERS = {
+    "fastapi": "fastapi.routing.APIRouter",
+    "litestar": "litestar.router.Router",
+    "ninja": "ninja.router.Router",
+}
 SERVERS = list(dict.fromkeys(variant.server for variant in ALL_VARIANTS))
 ROUTES = {
     "fastapi": """
@@ -155,7 +164,7 @@ def test_a_dependency_that_uv_adds_stays_through_a_switch_of_everything(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("framework", FRAMEWORKS)
+@pytest.mark.parametrize("framework", ROUTES)
 def test_an_own_route_reads_an_own_setting(
     framework: str, copy_of: Callable[[Variant], Path], bench: Workbench
 ) -> None:
@@ -179,7 +188,7 @@ def test_an_own_route_reads_an_own_setting(
 SWITCHES = [
     (old, Variant(new_framework, "python", server), workers)
     for (old, new_framework), server, workers in zip(
-        permutations(FRAMEWORKS, 2), cycle(SERVERS), cycle("12"), strict=False
+        permutations(ROUTES, 2), cycle(SERVERS), cycle("12"), strict=False
     )
 ]
 
@@ -205,9 +214,8 @@ def test_routes_that_are_left_from_another_framework_are_told_in_a_line(
     ended, *printed = str(failed.value).splitlines()
     assert ended == "python -m service exited with 1"
     (line,) = [line for line in printed if "routes.py" in line]
-    ours = FRAMEWORKS[switched.framework]
-    assert line.startswith(
-        f"service: src/service/routes.py is written for {FRAMEWORKS[old]}, "
-        f"this service runs on {ours}: port its routes"
+    assert line == (
+        f"service: 'router' in src/service/routes.py is a {ROUTERS[old]}, "
+        f"{NEEDS[switched.framework]}: port your routes, README.md shows how they look"
     )
     assert not [line for line in printed if "Traceback" in line or "Error" in line]

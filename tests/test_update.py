@@ -373,13 +373,13 @@ def test_edits_follow_a_file_that_the_template_moves(make_project: MakeProject) 
     project = make_project(version=PREVIOUS)
     save(project, {"src/service/core/cpu.py": last("# mine")})
     plan = update(project)
-    moved = (project / "src/service/processors.py").read_text(encoding="utf-8")
+    moved = (project / "src/service/core/processors.py").read_text(encoding="utf-8")
     assert moved.startswith("# since 0.3.0\n")
     assert moved.endswith("# mine\n")
     assert not (project / "src/service/core/cpu.py").exists()
     (change,) = (change for change in plan.changes if change.kind == "moved")
     assert (change.path, change.moved_from, change.edited) == (
-        "src/service/processors.py",
+        "src/service/core/processors.py",
         "src/service/core/cpu.py",
         True,
     )
