@@ -1,8 +1,8 @@
 """What each framework documents works in an emitted service as its documentation says.
 
-For each framework ``native/`` has an owner's routes, what the owner adds to the end of ``app.py``, and
-the tests; `_EDITS` are the owner's further edits of ``app.py``. A feature that a framework does not
-have is missing in its folder, and the emitted README says so.
+For each framework ``native/`` has an owner's routes, what the owner adds to the end of ``app.py``,
+and the tests; `_EDITS` are the owner's further edits of ``app.py``. A feature that a framework does
+not have is missing in its folder, and the emitted README says so.
 """
 
 import shutil
@@ -94,6 +94,10 @@ urlpatterns = [""",
 @async_only_middleware
 def count_letters(get_response: Any) -> Any:
     async def middleware(request: HttpRequest) -> HttpResponse:
+        if request.path == "/forbidden":
+            raise PermissionDenied("not here")
+        if request.path == "/broken":
+            raise RuntimeError("a secret that must not leave the service")
         response = await get_response(request)
         response["x-letters"] = str(len(request.path))
         return response
