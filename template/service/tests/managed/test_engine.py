@@ -12,9 +12,9 @@ import pytest
 
 from managed.conftest import Serve, Start
 from managed.support import INFER, Doubler, FakeRuntime, Shell, running, until, write_model
-from service.core.context import RequestContext
 from service.core.engine import Engine
 from service.core.errors import InvalidTensors, NotReady
+from service.core.request_context import RequestContext
 from service.core.tensors import Signature, TensorSpec
 from service.ops import process
 from service.ops.settings import Settings
