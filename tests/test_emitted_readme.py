@@ -6,17 +6,29 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import COVERING_VARIANTS
+from conftest import ALL_VARIANTS, COVERING_VARIANTS
 
 from inferplate.matrix import Variant
 from inferplate.running import Service
 from inferplate.workbench import Workbench
+from service.ops.settings import settings_table
 
 pytestmark = pytest.mark.slow
 
 ONE_PER_EXAMPLE = [
     variant for variant in COVERING_VARIANTS if variant.runtime in ("onnxruntime", "transformers")
 ]
+ONE_PER_FRAMEWORK = {variant.framework: variant for variant in ALL_VARIANTS}
+
+
+@pytest.mark.parametrize("shown", ONE_PER_FRAMEWORK.values(), ids=ONE_PER_FRAMEWORK)
+def test_the_readme_lists_every_setting(shown: Variant, bench: Workbench) -> None:
+    readme = (bench.project(shown) / "README.md").read_text(encoding="utf-8")
+    listed = [line for line in readme.splitlines() if line.startswith("| `SERVICE_")]
+    assert listed == [
+        f"| `{variable}` | {f'`{default}`' if default else ''} | {description} |"
+        for variable, default, description in settings_table()
+    ]
 
 
 @pytest.mark.parametrize("shown", ONE_PER_EXAMPLE, ids=str)
