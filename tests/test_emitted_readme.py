@@ -11,6 +11,7 @@ from conftest import COVERING_VARIANTS
 from inferplate.matrix import Variant
 from inferplate.running import Service
 from inferplate.workbench import Workbench
+from service.ops.settings import settings_table
 
 pytestmark = pytest.mark.slow
 
@@ -59,6 +60,16 @@ def test_the_readme_names_files_that_are_there(
     for line in layout.splitlines():
         name = line.split()[0]
         assert (project / name).exists() or (project / "src/service" / name).exists(), name
+
+
+@pytest.mark.parametrize("shown", COVERING_VARIANTS, ids=str)
+def test_the_readme_lists_every_setting(shown: Variant, bench: Workbench) -> None:
+    readme = (bench.project(shown) / "README.md").read_text(encoding="utf-8")
+    listed = [line for line in readme.splitlines() if line.startswith("| `SERVICE_")]
+    assert listed == [
+        f"| `{variable}` | {f'`{default}`' if default else ''} | {description} |"
+        for variable, default, description in settings_table()
+    ]
 
 
 def code_blocks(markdown: str, language: str) -> list[str]:

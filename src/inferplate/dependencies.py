@@ -19,7 +19,7 @@ from inferplate.workbench import Workbench
 _LOADED_BY_NAME: Final = frozenset({"httptools", "scikit-learn", "uvloop"})
 """Distributions that others load when they are there; no import shows that they are needed."""
 
-_OWN: Final = frozenset({"conftest", "managed", "service", "tests", "train"})
+_OWN: Final = frozenset({"service", "conftest", "managed", "train"})
 
 
 def check_dependencies(bench: Workbench, variant: Variant) -> None:
