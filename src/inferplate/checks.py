@@ -18,7 +18,7 @@ from inferplate.workbench import Workbench
 _LINT_SECONDS: Final = 60
 _TYPES_SECONDS: Final = 300
 _SUITE_SECONDS: Final = 300
-_FOREIGN_PLUGINS: Final = ("copie", "faker", "hypothesispytest", "xdist", "xdist.looponfail")
+FOREIGN_PLUGINS: Final = ("copie", "faker", "hypothesispytest", "xdist", "xdist.looponfail")
 """pytest plugins of the shared environment that an emitted project does not have."""
 
 
@@ -64,7 +64,7 @@ def check_types(bench: Workbench, variant: Variant) -> None:
 def check_suite(bench: Workbench, variant: Variant) -> None:
     """Run the emitted tests."""
     bench.place_artifact(variant)
-    disabled = [part for plugin in _FOREIGN_PLUGINS for part in ("-p", f"no:{plugin}")]
+    disabled = [part for plugin in FOREIGN_PLUGINS for part in ("-p", f"no:{plugin}")]
     command = [bench.python, "-m", "pytest", "-q", "-p", "no:cacheprovider", *disabled]
     bench.run(command, bench.project(variant), timeout=_SUITE_SECONDS)
 

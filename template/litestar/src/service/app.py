@@ -3,18 +3,20 @@
 `service.web.front` stands before it, with everything that does not depend on the framework.
 """
 
+import re
 from contextlib import AbstractAsyncContextManager
-from typing import Any
+from typing import Any, Final
 
 from litestar import Litestar, Request, Response, Router, post
+from litestar.enums import ParamType
 from litestar.exceptions import HTTPException, ValidationException
 from litestar.openapi import OpenAPIConfig
 from litestar.params import JSONBody
+from litestar.plugins.pydantic import PydanticPlugin
 from litestar.types import ControllerRouterHandler
 
-from service.core.context import RequestContext
 from service.core.errors import ServiceError
-from service.dependencies import Predictor, dependencies
+from service.dependencies import ContextDep, PredictorDep, dependencies
 from service.ops.process import CannotStart
 from service.predict import Instance, Prediction
 from service.routes import router
@@ -22,12 +24,14 @@ from service.web.asgi import Scope
 from service.web.errors import InvalidValues, from_exception, from_framework, problem
 from service.web.predict_schema import PredictRequest, PredictResponse
 
+_MISSING_PARAMETER: Final = re.compile(r"Missing required (\w+) parameter '(.+)' for path ")
+
 AnyRequest = Request[Any, Any, Any]
 
 
 @post("/predict", status_code=200, include_in_schema=False)
 async def predict(
-    data: JSONBody[PredictRequest[Instance]], predictor: Predictor, context: RequestContext
+    data: JSONBody[PredictRequest[Instance]], predictor: PredictorDep, context: ContextDep
 ) -> PredictResponse[Prediction]:
     """Return one prediction for each instance."""
     predictions = await predictor.predict(data.instances, context)
@@ -45,9 +49,8 @@ def http_exception(request: AnyRequest, error: HTTPException) -> Response[bytes]
 
 def validation_error(request: AnyRequest, error: ValidationException) -> Response[bytes]:
     items: list[Any] = error.extra if isinstance(error.extra, list) else []
-    return problem_response(
-        request, InvalidValues([(_field(item), item["message"]) for item in items])
-    )
+    errors = [(_field(item), item["message"]) for item in items]
+    return problem_response(request, InvalidValues(errors or [_missing(error.detail)]))
 
 
 def unexpected_error(request: AnyRequest, error: Exception) -> Response[bytes]:
@@ -62,10 +65,16 @@ def problem_response(request: AnyRequest, error: ServiceError) -> Response[bytes
 
 def _field(item: dict[str, Any]) -> str:
     """Return the path of a wrong value. Values of the body are named from its top."""
-    key, source = item.get("key", ""), item.get("source", "query")
+    key, source = item.get("key", ""), item.get("source", "body")
     if source == "body":
         return "" if key == "data" else key
-    return f"{source}.{key}"
+    return f"{ParamType(source).value}.{key}"
+
+
+def _missing(detail: str) -> tuple[str, str]:
+    """Return the path of a missing parameter, and the reason; Litestar has them in a text only."""
+    found = _MISSING_PARAMETER.match(detail)
+    return (f"{found[1]}.{found[2]}", "Field required") if found else ("", detail)
 
 
 if not isinstance(router, Router):
@@ -73,6 +82,8 @@ if not isinstance(router, Router):
         f"'router' in src/service/routes.py is a {type(router).__module__}.{type(router).__name__},"
         " Litestar needs a Router: port your routes, README.md shows how they look"
     )
+# None leaves it to each field whether it is strict; True and False would override them all.
+pydantic = PydanticPlugin(validate_strict=None)  # type: ignore[arg-type]
 route_handlers: list[ControllerRouterHandler] = [predict, router]
 
 app = Litestar(
@@ -86,6 +97,7 @@ app = Litestar(
     },
     logging_config=None,  # `service.ops.logs` configures logging
     openapi_config=None,  # `service.web.openapi` adds the routes to its own document
+    plugins=[pydantic],
     request_max_body_size=None,  # `service.web.front` has limited it
 )
 
@@ -108,6 +120,7 @@ def openapi() -> dict[str, Any]:
         dependencies=dependencies,
         logging_config=None,
         openapi_config=OpenAPIConfig(title="", version=""),
+        plugins=[pydantic],
     )
     document = described.openapi_schema.to_schema()
     for item in document.get("paths", {}).values():

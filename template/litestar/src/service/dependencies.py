@@ -1,23 +1,22 @@
 """What handlers get from Litestar's dependency injection: the engine, predictions and the request.
 
     @post("/route")
-    async def route(engine: Engine, context: RequestContext) -> ...:
+    async def route(engine: EngineDep, context: ContextDep) -> ...:
         outputs = await engine.infer({"measurements": array}, context)
 
-A WebSocket and background work have no request of their own: they leave the context out.
+Litestar finds a dependency by the name of the parameter. A WebSocket and background work have no
+request of their own: they leave the context out.
 """
 
 from typing import TypeAlias
 
-from litestar.di import Provide
+from litestar.di import NamedDependency, Provide
 from litestar.types import Scope
 
-from service.core import predictor
 from service.core.context import RequestContext
 from service.core.engine import Engine
+from service.core.predictor import Predictor
 from service.predict import Instance, Prediction
-
-Predictor: TypeAlias = predictor.Predictor[Instance, Prediction]
 
 
 async def get_engine(scope: Scope) -> Engine:
@@ -26,10 +25,10 @@ async def get_engine(scope: Scope) -> Engine:
     return engine
 
 
-async def get_predictor(scope: Scope) -> Predictor:
+async def get_predictor(scope: Scope) -> Predictor[Instance, Prediction]:
     """Return the predictor: instances in, predictions out."""
-    found: Predictor = scope["state"]["predictor"]
-    return found
+    predictor: Predictor[Instance, Prediction] = scope["state"]["predictor"]
+    return predictor
 
 
 async def get_context(scope: Scope) -> RequestContext:
@@ -38,9 +37,12 @@ async def get_context(scope: Scope) -> RequestContext:
     return context
 
 
+EngineDep: TypeAlias = NamedDependency[Engine]
+PredictorDep: TypeAlias = NamedDependency[Predictor[Instance, Prediction]]
+ContextDep: TypeAlias = NamedDependency[RequestContext]
+
 dependencies = {
     "engine": Provide(get_engine),
     "predictor": Provide(get_predictor),
     "context": Provide(get_context),
 }
-"""By the names of the parameters that handlers give them."""

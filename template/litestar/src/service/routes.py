@@ -5,16 +5,17 @@ and on /docs. They look like this:
 
     @post("/best", summary="Find the clearest case")
     async def best(
-        data: list[Instance], predictor: Predictor, context: RequestContext
+        data: JSONBody[list[Instance]], predictor: PredictorDep, context: ContextDep
     ) -> Prediction:
         predictions = await predictor.predict(data, context)
         return max(predictions, key=lambda each: max(each.probabilities.values()))
 
     router = Router("/", route_handlers=[best])
 
-`service.dependencies` provides ``predictor`` for instances, ``engine`` for tensors and ``context``,
-by the names of the parameters. Middleware and exception handlers fit here, as arguments of the
-router, or into ``app`` in `service.app`, which also takes a lifespan.
+`service.dependencies` has `PredictorDep` for instances, `EngineDep` for tensors, and `ContextDep`;
+the parameters must be called ``predictor``, ``engine`` and ``context``. Middleware and exception
+handlers fit here, as arguments of the router, or into ``app`` in `service.app`, which also takes a
+lifespan.
 """
 
 from litestar import Router

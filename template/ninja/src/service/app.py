@@ -45,16 +45,31 @@ logging.getLogger("django.request").setLevel(logging.CRITICAL)  # `service.web.f
 
 # Ninja reads Django's settings when it is imported, and so do routes.
 from ninja import NinjaAPI, Router  # noqa: E402
-from ninja.errors import HttpError, ValidationError  # noqa: E402
+from ninja.errors import HttpError, ValidationError, ValidationErrorContext  # noqa: E402
 
 from service.routes import router  # noqa: E402
 
 
 class API(NinjaAPI):
-    """Ninja's API, with the content type of the other frameworks: without a charset."""
+    """Ninja's API, which answers like the other frameworks in two details."""
 
     def get_content_type(self) -> str:
+        """Leave out the charset."""
         return "application/json"
+
+    def validation_error_from_error_contexts(
+        self, error_contexts: list[ValidationErrorContext[Any]]
+    ) -> ValidationError:
+        """Name the values of a body from its top, without the name of the parameter."""
+        errors: list[dict[str, Any]] = []
+        for context in error_contexts:
+            is_whole_body = len(context.model.model_fields) == 1
+            for item in super().validation_error_from_error_contexts([context]).errors:
+                source, *location = item["loc"]
+                if source == "body" and is_whole_body:
+                    location = location[1:]
+                errors.append({**item, "loc": (source, *location)})
+        return ValidationError(errors)
 
 
 api = API(openapi_url=None, docs_url=None)
@@ -76,7 +91,6 @@ if not isinstance(router, Router):
         " Django Ninja needs a Router: port your routes, README.md shows how they look"
     )
 api.add_router("", router)
-urlpatterns = [path("", api.urls)]
 
 
 @api.exception_handler(ServiceError)
@@ -119,6 +133,9 @@ def problem_response(request: HttpRequest, error: ServiceError) -> HttpResponse:
     """Respond with a problem document (RFC 9457)."""
     status, headers, body = problem(error, get_context(request).request_id)
     return HttpResponse(body, status=status, headers=headers)
+
+
+urlpatterns = [path("", api.urls)]  # Ninja takes no routes after this
 
 
 class Handler(ASGIHandler):

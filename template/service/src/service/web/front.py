@@ -193,7 +193,7 @@ class Front:
             cycle.route = path
             _allow_get(scope)
             await respond(cycle.send, 200, *page_file)
-        elif path == predict_schema.PATH:
+        elif _is_predict(path):
             await self._answer_predict(cycle, scope, headers)
         else:
             await self._answer_own_route(cycle, scope, headers)
@@ -212,7 +212,8 @@ class Front:
         self, cycle: RequestCycle, scope: Scope, headers: dict[bytes, bytes]
     ) -> None:
         self._keys.check(headers)
-        if not self._settings.predict_endpoint:
+        # Some routers also find /predict at /predict/ and at //predict.
+        if not self._settings.predict_endpoint or scope["path"] != predict_schema.PATH:
             raise NotFound
         cycle.route = predict_schema.PATH
         if scope["method"] != "POST":
@@ -297,6 +298,10 @@ class Front:
                 "duration_seconds": round(seconds, 6),
             },
         )
+
+
+def _is_predict(path: str) -> bool:
+    return path == predict_schema.PATH or path.replace("/", "") == predict_schema.PATH[1:]
 
 
 def _is_json(headers: dict[bytes, bytes]) -> bool:
