@@ -1,4 +1,4 @@
-"""``make dev`` in an emitted project: new code answers after a change, and Ctrl-C ends everything."""
+"""``make dev`` in an emitted project: it serves what changes, and Ctrl-C ends everything."""
 
 import http.client
 import os
@@ -71,7 +71,7 @@ def developing(project: Path, python: str, workers: str) -> Iterator[Developer]:
     settings = {"PATH": path, "SERVICE_PORT": str(port), "SERVICE_WORKERS": workers}
     with (project / "dev.log").open("wb") as log:
         make = subprocess.Popen(
-            ["make", "dev", "RUN="],
+            ["make", "dev", "RUN="],  # noqa: S607 - the one in PATH, as for its user
             cwd=project,
             env=project_environment(settings),
             stdin=subprocess.DEVNULL,

@@ -19,9 +19,7 @@ pytestmark = pytest.mark.slow
 ONE_PER_EXAMPLE = [
     variant for variant in COVERING_VARIANTS if variant.runtime in ("onnxruntime", "transformers")
 ]
-FRAMEWORKS = [
-    choice.value for choice in axis_choices(read_questions(template_root()))["framework"]
-]
+FRAMEWORKS = [choice.value for choice in axis_choices(read_questions(template_root()))["framework"]]
 CLEAR = {"sepal_length": 5.1, "sepal_width": 3.5, "petal_length": 1.4, "petal_width": 0.2}
 UNCLEAR = {"sepal_length": 6.0, "sepal_width": 2.8, "petal_length": 4.9, "petal_width": 1.7}
 
