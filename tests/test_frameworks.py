@@ -94,6 +94,10 @@ urlpatterns = [""",
 @async_only_middleware
 def count_letters(get_response: Any) -> Any:
     async def middleware(request: HttpRequest) -> HttpResponse:
+        if request.path == "/forbidden":
+            raise PermissionDenied("not here")
+        if request.path == "/broken":
+            raise RuntimeError("a secret that must not leave the service")
         response = await get_response(request)
         response["x-letters"] = str(len(request.path))
         return response

@@ -97,10 +97,8 @@ async def socket(websocket: WebSocket, engine: EngineDep) -> None:
 
 
 @router.post("/best")
-async def best(
-    instances: list[Instance], predictor: PredictorDep, context: ContextDep
-) -> Prediction:
-    predictions = await predictor.predict(instances, context)
+async def best(instances: list[Instance], predictor: PredictorDep) -> Prediction:
+    predictions = await predictor.predict(instances)
     return max(predictions, key=lambda each: max(each.probabilities.values()))
 
 

@@ -108,7 +108,7 @@ def test_overridden_dependency(client: TestClient) -> None:
     class Fake:
         model = {"name": "fake", "version": "0"}  # noqa: RUF012
 
-        async def predict(self, instances: object, context: object) -> list[Prediction]:
+        async def predict(self, instances: object) -> list[Prediction]:
             return [Prediction(label="virginica", probabilities={"virginica": 1})]
 
     framework.app.dependency_overrides[get_predictor] = Fake

@@ -87,10 +87,8 @@ async def socket(socket: WebSocket, engine: EngineDep) -> None:
 
 
 @post("/best", status_code=200)
-async def best(
-    data: JSONBody[list[Instance]], predictor: PredictorDep, context: ContextDep
-) -> Prediction:
-    predictions = await predictor.predict(data, context)
+async def best(data: JSONBody[list[Instance]], predictor: PredictorDep) -> Prediction:
+    predictions = await predictor.predict(data)
     return max(predictions, key=lambda each: max(each.probabilities.values()))
 
 

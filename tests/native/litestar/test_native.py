@@ -9,7 +9,6 @@ from litestar.testing import TestClient, create_test_client
 
 from service import app as framework
 from service import routes
-from service.core.context import RequestContext
 from service.core.manifest import ModelInfo
 from service.core.predictor import Predictor
 from service.main import app
@@ -117,15 +116,11 @@ def test_overridden_dependency() -> None:
         async def predict(self, *_: object) -> list[Prediction]:
             return [Prediction(label="virginica", probabilities={"virginica": 1})]
 
-    fakes = {"predictor": Provide(Fake, sync_to_thread=False), "context": Provide(some_context)}
+    fakes = {"predictor": Provide(Fake, sync_to_thread=False)}
     with create_test_client([framework.predict], dependencies=fakes) as client:
         answer = client.post("/predict", json={"instances": [FLOWER]}).json()
     assert answer["model"] == {"name": "fake", "version": "0"}
     assert answer["predictions"][0]["label"] == "virginica"
-
-
-async def some_context() -> RequestContext:
-    return RequestContext(timeout=1)
 
 
 def test_structured_detail(client: TestClient) -> None:

@@ -40,8 +40,7 @@ async def stream(request: HttpRequest) -> StreamingHttpResponse:
 
 @router.post("/best")
 async def best(request: HttpRequest, instances: list[Instance]) -> Prediction:
-    predictor, context = get_predictor(request), get_context(request)
-    predictions = await predictor.predict(instances, context)
+    predictions = await get_predictor(request).predict(instances)
     return max(predictions, key=lambda each: max(each.probabilities.values()))
 
 

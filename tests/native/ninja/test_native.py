@@ -107,6 +107,20 @@ async def test_wrong_method_and_path(client: httpx.AsyncClient) -> None:
     assert (await client.get("/no/such/path")).headers["content-type"] == "application/problem+json"
 
 
+async def test_exceptions_of_middleware(
+    client: httpx.AsyncClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    for path, status, detail in (
+        ("/forbidden", 403, "not here"),
+        ("/broken", 500, "The service failed to answer this request."),
+    ):
+        answer = await client.get(path)
+        assert answer.status_code == status
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert answer.json()["detail"] == detail
+    assert caplog.text.count("RuntimeError: a secret") == 1
+
+
 async def test_metrics_have_the_routes(client: httpx.AsyncClient) -> None:
     await client.get("/query?n=1")
     assert 'route="/query"' in (await client.get("/metrics")).text

@@ -11,7 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from service.core.errors import ServiceError
-from service.dependencies import ContextDep, PredictorDep
+from service.dependencies import PredictorDep
 from service.ops.process import CannotStart
 from service.predict import Instance, Prediction
 from service.routes import router
@@ -29,10 +29,10 @@ app = FastAPI(
 
 @app.post("/predict", include_in_schema=False)
 async def predict(
-    request: PredictRequest[Instance], predictor: PredictorDep, context: ContextDep
+    request: PredictRequest[Instance], predictor: PredictorDep
 ) -> PredictResponse[Prediction]:
     """Return one prediction for each instance."""
-    predictions = await predictor.predict(request.instances, context)
+    predictions = await predictor.predict(request.instances)
     return PredictResponse(predictions=predictions, model=predictor.model)
 
 

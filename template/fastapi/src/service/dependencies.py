@@ -1,9 +1,13 @@
-"""What handlers get from FastAPI's dependency injection: the engine, predictions and the request.
+"""What FastAPI's dependency injection has for handlers: the predictor, the engine and the context.
 
-    async def route(engine: EngineDep, context: ContextDep) -> ...:
+    async def route(predictor: PredictorDep) -> Prediction:
+        predictions = await predictor.predict([instance])
+
+    async def route(engine: EngineDep, context: ContextDep) -> float:
         outputs = await engine.infer({"measurements": array}, context)
 
-A WebSocket and background work have no request of their own: they leave the context out.
+A WebSocket and background work use the engine without a context, so that each call has a timeout of
+its own.
 """
 
 from typing import Annotated
@@ -11,9 +15,9 @@ from typing import Annotated
 from fastapi import Depends
 from fastapi.requests import HTTPConnection
 
-from service.core.context import RequestContext
 from service.core.engine import Engine
 from service.core.predictor import Predictor
+from service.core.request_context import RequestContext
 from service.predict import Instance, Prediction
 
 
@@ -24,9 +28,9 @@ async def get_engine(connection: HTTPConnection) -> Engine:
 
 
 async def get_predictor(connection: HTTPConnection) -> Predictor[Instance, Prediction]:
-    """Return the predictor: instances in, predictions out."""
+    """Return the predictor for this request: instances in, predictions out."""
     predictor: Predictor[Instance, Prediction] = connection.state.predictor
-    return predictor
+    return predictor.with_context(getattr(connection.state, "context", None))
 
 
 async def get_context(connection: HTTPConnection) -> RequestContext:

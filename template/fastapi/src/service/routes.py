@@ -4,13 +4,11 @@ This file is yours: an update of the template never touches it. Your routes appe
 and on /docs. They look like this:
 
     @router.post("/best", summary="Find the clearest case")
-    async def best(
-        instances: list[Instance], predictor: PredictorDep, context: ContextDep
-    ) -> Prediction:
-        predictions = await predictor.predict(instances, context)
+    async def best(instances: list[Instance], predictor: PredictorDep) -> Prediction:
+        predictions = await predictor.predict(instances)
         return max(predictions, key=lambda each: max(each.probabilities.values()))
 
-`service.dependencies` has `PredictorDep` for instances, `EngineDep` for tensors, and `ContextDep`.
+`service.dependencies` has `PredictorDep` for instances, and `EngineDep` for tensors.
 Add middleware and exception handlers to ``app`` in `service.app`; a lifespan fits both there and
 here, as ``APIRouter(lifespan=…)``.
 """

@@ -16,7 +16,7 @@ from litestar.plugins.pydantic import PydanticPlugin
 from litestar.types import ControllerRouterHandler
 
 from service.core.errors import ServiceError
-from service.dependencies import ContextDep, PredictorDep, dependencies
+from service.dependencies import PredictorDep, dependencies
 from service.ops.process import CannotStart
 from service.predict import Instance, Prediction
 from service.routes import router
@@ -31,10 +31,10 @@ AnyRequest = Request[Any, Any, Any]
 
 @post("/predict", status_code=200, include_in_schema=False)
 async def predict(
-    data: JSONBody[PredictRequest[Instance]], predictor: PredictorDep, context: ContextDep
+    data: JSONBody[PredictRequest[Instance]], predictor: PredictorDep
 ) -> PredictResponse[Prediction]:
     """Return one prediction for each instance."""
-    predictions = await predictor.predict(data.instances, context)
+    predictions = await predictor.predict(data.instances)
     return PredictResponse(predictions=predictions, model=predictor.model)
 
 

@@ -1,11 +1,13 @@
-"""What handlers get from Litestar's dependency injection: the engine, predictions and the request.
+"""What Litestar's dependency injection has for handlers: the predictor, the engine and the context.
 
-    @post("/route")
-    async def route(engine: EngineDep, context: ContextDep) -> ...:
+    async def route(predictor: PredictorDep) -> Prediction:
+        predictions = await predictor.predict([instance])
+
+    async def route(engine: EngineDep, context: ContextDep) -> float:
         outputs = await engine.infer({"measurements": array}, context)
 
-Litestar finds a dependency by the name of the parameter. A WebSocket and background work have no
-request of their own: they leave the context out.
+Litestar finds a dependency by the name of the parameter. A WebSocket and background work use the
+engine without a context, so that each call has a timeout of its own.
 """
 
 from typing import TypeAlias
@@ -13,9 +15,9 @@ from typing import TypeAlias
 from litestar.di import NamedDependency, Provide
 from litestar.types import Scope
 
-from service.core.context import RequestContext
 from service.core.engine import Engine
 from service.core.predictor import Predictor
+from service.core.request_context import RequestContext
 from service.predict import Instance, Prediction
 
 
@@ -26,9 +28,9 @@ async def get_engine(scope: Scope) -> Engine:
 
 
 async def get_predictor(scope: Scope) -> Predictor[Instance, Prediction]:
-    """Return the predictor: instances in, predictions out."""
+    """Return the predictor for this request: instances in, predictions out."""
     predictor: Predictor[Instance, Prediction] = scope["state"]["predictor"]
-    return predictor
+    return predictor.with_context(scope["state"].get("context"))
 
 
 async def get_context(scope: Scope) -> RequestContext:

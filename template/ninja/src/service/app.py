@@ -37,6 +37,7 @@ if not settings.configured:
         ALLOWED_HOSTS=["*"],
         # `service.web.front` has limited the body.
         DATA_UPLOAD_MAX_MEMORY_SIZE=None,
+        DEBUG_PROPAGATE_EXCEPTIONS=True,  # to the front, which logs them
         FILE_UPLOAD_MAX_MEMORY_SIZE=sys.maxsize,
         ROOT_URLCONF=__name__,
         USE_TZ=True,
@@ -81,7 +82,7 @@ async def predict(
 ) -> PredictResponse[Prediction]:
     """Return one prediction for each instance."""
     predictor = get_predictor(request)
-    predictions = await predictor.predict(body.instances, get_context(request))
+    predictions = await predictor.predict(body.instances)
     return PredictResponse(predictions=predictions, model=predictor.model)
 
 
@@ -109,24 +110,20 @@ def validation_error(request: HttpRequest, error: ValidationError) -> HttpRespon
     return problem_response(request, InvalidValues(errors))
 
 
-@api.exception_handler(Http404)
-def not_found_in_route(request: HttpRequest, error: Http404) -> HttpResponse:
-    return problem_response(request, from_framework(404, str(error)))
-
-
 @api.exception_handler(Exception)
-def unexpected_error(request: HttpRequest, error: Exception) -> HttpResponse:
-    match error:
+def any_exception(request: HttpRequest, exception: Exception) -> HttpResponse:
+    match exception:
+        case Http404():
+            by_a_route = str(exception) if request.resolver_match else ""
+            return problem_response(request, from_framework(404, by_a_route))
         case PermissionDenied():
-            return problem_response(request, from_framework(403, str(error)))
+            return problem_response(request, from_framework(403, str(exception)))
         case SuspiciousOperation() | BadRequest():
             return problem_response(request, from_framework(400))
-    return problem_response(request, from_exception(error))
+    return problem_response(request, from_exception(exception))
 
 
-def handler404(request: HttpRequest, exception: Exception) -> HttpResponse:
-    """Answer for paths that no route has."""
-    return problem_response(request, from_framework(404))
+handler400 = handler403 = handler404 = any_exception  # for what Django itself raises
 
 
 def problem_response(request: HttpRequest, error: ServiceError) -> HttpResponse:

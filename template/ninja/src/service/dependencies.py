@@ -1,18 +1,21 @@
-"""What handlers ask for: the engine, predictions and the request.
+"""What handlers get by a function each: the predictor, the engine and the context.
 
-Django Ninja has no dependency injection; these functions take the request instead:
+    async def route(request: HttpRequest) -> Prediction:
+        predictions = await get_predictor(request).predict([instance])
 
-    async def route(request: HttpRequest) -> ...:
+    async def route(request: HttpRequest) -> float:
         outputs = await get_engine(request).infer({"measurements": array}, get_context(request))
+
+Django Ninja has no dependency injection.
 """
 
 from typing import Any
 
 from django.http import HttpRequest
 
-from service.core.context import RequestContext
 from service.core.engine import Engine
 from service.core.predictor import Predictor
+from service.core.request_context import RequestContext
 from service.predict import Instance, Prediction
 
 
@@ -23,9 +26,9 @@ def get_engine(request: HttpRequest) -> Engine:
 
 
 def get_predictor(request: HttpRequest) -> Predictor[Instance, Prediction]:
-    """Return the predictor: instances in, predictions out."""
+    """Return the predictor for this request: instances in, predictions out."""
     predictor: Predictor[Instance, Prediction] = _state(request)["predictor"]
-    return predictor
+    return predictor.with_context(get_context(request))
 
 
 def get_context(request: HttpRequest) -> RequestContext:

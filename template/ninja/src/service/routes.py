@@ -5,12 +5,11 @@ and on /docs. They look like this:
 
     @router.post("/best", summary="Find the clearest case")
     async def best(request: HttpRequest, instances: list[Instance]) -> Prediction:
-        predictor, context = get_predictor(request), get_context(request)
-        predictions = await predictor.predict(instances, context)
+        predictions = await get_predictor(request).predict(instances)
         return max(predictions, key=lambda each: max(each.probabilities.values()))
 
-`service.dependencies` has `get_predictor` for instances, `get_engine` for tensors, and
-`get_context`. Django's middleware and Ninja's exception handlers fit into `service.app`.
+`service.dependencies` has `get_predictor` for instances, and `get_engine` for tensors. Django's
+middleware and Ninja's exception handlers fit into `service.app`.
 """
 
 from ninja import Router

@@ -22,7 +22,6 @@ from typing import Final
 
 import numpy as np
 
-from service.core.context import RequestContext
 from service.core.errors import (
     DeadlineExceeded,
     InferenceFailed,
@@ -32,6 +31,7 @@ from service.core.errors import (
     TooLarge,
 )
 from service.core.model_thread import ModelThread
+from service.core.request_context import RequestContext
 from service.core.tensors import Tensors
 from service.ops import metrics
 

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Final
 from service.core import cpu
 from service.core import manifest as manifests
 from service.core.batching import Batcher, Limits
-from service.core.context import RequestContext
 from service.core.errors import NotReady
 from service.core.manifest import Manifest, ModelInfo
 from service.core.model_thread import ModelThread
+from service.core.request_context import RequestContext
 from service.core.tensors import Tensors, TensorSpec, batchable, check_inputs
 from service.core.warmup import DEFAULT_MAX_BATCH_SIZE, Run, best_batch_size, warm_up
 from service.ops import metrics, process

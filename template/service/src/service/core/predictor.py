@@ -5,10 +5,10 @@ from typing import Any, Final, Generic, TypeVar
 
 from pydantic import BaseModel
 
-from service.core.context import RequestContext
 from service.core.engine import Engine
 from service.core.errors import InferenceFailed, InvalidTensors
 from service.core.manifest import ModelInfo
+from service.core.request_context import RequestContext
 from service.core.tensors import Tensors, TensorSpec, check_inputs
 
 InstanceT = TypeVar("InstanceT", bound=BaseModel)
@@ -16,7 +16,13 @@ PredictionT = TypeVar("PredictionT", bound=BaseModel)
 
 
 class Predictor(Generic[InstanceT, PredictionT]):
-    """Turns instances into tensors, runs the model, and turns its outputs into predictions."""
+    """Turns instances into tensors, runs the model, and turns its outputs into predictions.
+
+    ``context``: that of the request it predicts for; without one, the service's own timeout applies
+    to each call.
+    """
+
+    __slots__ = ("_context", "_engine", "_instance", "_to_predictions", "_to_tensors")
 
     def __init__(
         self,
@@ -24,11 +30,19 @@ class Predictor(Generic[InstanceT, PredictionT]):
         instance: type[InstanceT],
         to_tensors: Callable[[Sequence[InstanceT]], Tensors],
         to_predictions: Callable[[Tensors], Sequence[PredictionT]],
+        context: RequestContext | None = None,
     ) -> None:
         self._engine: Final = engine
         self._instance: Final = instance
         self._to_tensors: Final = to_tensors
         self._to_predictions: Final = to_predictions
+        self._context: Final = context
+
+    def with_context(self, context: RequestContext | None) -> "Predictor[InstanceT, PredictionT]":
+        """Return a predictor for one request."""
+        return Predictor(
+            self._engine, self._instance, self._to_tensors, self._to_predictions, context
+        )
 
     @property
     def model(self) -> ModelInfo:
@@ -39,18 +53,14 @@ class Predictor(Generic[InstanceT, PredictionT]):
         """
         return self._engine.model
 
-    async def predict(
-        self, instances: Sequence[InstanceT], context: RequestContext | None = None
-    ) -> list[PredictionT]:
+    async def predict(self, instances: Sequence[InstanceT]) -> list[PredictionT]:
         """Return one prediction for each instance, in their order.
-
-        ``context``: that of the request; without one, the service's own timeout applies.
 
         Raises:
             ServiceError: what `Engine.infer` raises; InferenceFailed also if the conversions give
                 another number of predictions.
         """
-        outputs = await self._engine.infer(self._to_tensors(instances), context)
+        outputs = await self._engine.infer(self._to_tensors(instances), self._context)
         predictions = list(self._to_predictions(outputs))
         if len(predictions) != len(instances):
             raise InferenceFailed from ValueError(

@@ -48,6 +48,8 @@ def prepare(workers: int) -> Iterator[Path]:
         os.environ[_DIRECTORY] = name
         os.environ[_MAIN_PID] = str(os.getpid())
         os.environ.pop(METRICS_DIRECTORY, None)
+        # prometheus-client reads this variable once, when it is imported. So nothing may import
+        # `service.ops.metrics` before; that is why the main process imports so little.
         if workers > 1:
             metrics = Path(name, "metrics")
             metrics.mkdir()

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
-from service.core.context import RequestContext
 from service.core.engine import Engine
 from service.core.errors import ServiceError
 from service.core.manifest import ArtifactError
 from service.core.predictor import Predictor
+from service.core.request_context import RequestContext
 from service.ops import metrics, process
 from service.ops.logs import RequestIdentity, current_request
 from service.ops.settings import Settings

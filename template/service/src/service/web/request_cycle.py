@@ -5,8 +5,8 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from service.core.context import RequestContext
 from service.core.errors import DeadlineExceeded, RequestCancelled, ServiceError
+from service.core.request_context import RequestContext
 from service.ops import metrics
 from service.web.asgi import Message, Receive, Send, respond
 from service.web.errors import CLIENT_CLOSED_REQUEST, ErrorResponse
