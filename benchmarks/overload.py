@@ -57,7 +57,7 @@ class Case:
 
     @property
     def settings(self) -> dict[str, str]:
-        return {"SECONDS_PER_ROW": f"{self.seconds}", "SERVICE_DEADLINE": f"{self.deadline}"}
+        return {"SECONDS_PER_ROW": f"{self.seconds}", "SERVICE_REQUEST_TIMEOUT": f"{self.deadline}"}
 
 
 CASES = (

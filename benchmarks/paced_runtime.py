@@ -7,10 +7,10 @@ first columns of its rows, so that every answer tells to which request it belong
 import os
 import time
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from service.manifest import Manifest
-from service.tensors import Tensors
+from service.core.manifest import Manifest
+from service.core.tensors import Signature, Tensors
 
 RUNTIME: Final = "python"
 SECONDS_PER_ROW: Final = float(os.environ["SECONDS_PER_ROW"])
@@ -19,6 +19,8 @@ SECONDS_PER_ROW: Final = float(os.environ["SECONDS_PER_ROW"])
 class Model:
     """Takes and gives the tensors of the example that it replaces."""
 
+    signature: Final = Signature((), ())
+
     def __init__(self, manifest: Manifest) -> None:
         self._input, self._output = manifest.inputs[0].name, manifest.outputs[0]
 
@@ -26,6 +28,10 @@ class Model:
         rows = batch[self._input]
         time.sleep(SECONDS_PER_ROW * len(rows))
         return {self._output.name: 2 * rows[:, : self._output.shape[1]]}
+
+
+def inspect(artifact: Path, parameters: dict[str, Any]) -> Signature:
+    return Model.signature
 
 
 def load(artifact: Path, manifest: Manifest, *, threads: int, device: str) -> Model:

@@ -50,7 +50,7 @@ SETTLE_SECONDS: Final = 30.0
 """The longest wait, once the traffic has stopped, for the service to be back where it was."""
 STILL_SECONDS: Final = 6
 """Without a change; more than servers keep the connection of a client that left."""
-DEADLINE: Final = 5.0
+REQUEST_TIMEOUT: Final = 5.0
 BODY_LIMIT: Final = 2**20
 SLOW_PAUSE: Final = 0.3
 ROUNDING: Final = 1e-5
@@ -155,7 +155,7 @@ def main() -> None:
             settings = {
                 "SERVICE_WORKERS": str(options.workers),
                 "SERVICE_THREADS": "1",
-                "SERVICE_DEADLINE": f"{DEADLINE:g}",
+                "SERVICE_REQUEST_TIMEOUT": f"{REQUEST_TIMEOUT:g}",
                 "SERVICE_MAX_BODY_BYTES": str(BODY_LIMIT),
             }
             with Service(bench.project(variant), bench.python, settings) as service:
@@ -327,7 +327,7 @@ async def converse(port: int, request: bytes) -> str:
         reader, writer = await asyncio.open_connection(HOST, port)
         try:
             writer.write(request)
-            line = await asyncio.wait_for(reader.readline(), DEADLINE * 4)
+            line = await asyncio.wait_for(reader.readline(), REQUEST_TIMEOUT * 4)
         finally:
             writer.close()
     except OSError as error:

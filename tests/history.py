@@ -111,22 +111,26 @@ def history(bench: Workbench) -> Path:
                 f"{service}/Dockerfile.jinja": first("# For the region {{ region }}."),
                 f"{service}/README.md.jinja": first("<!-- since 0.2.0 -->"),
                 f"{service}/pyproject.toml.jinja": first("# since 0.2.0"),
-                f"{service}/src/service/config.py": first("# since 0.2.0"),
+                f"{service}/src/service/ops/settings.py": first("# since 0.2.0"),
                 f"{service}/src/service/added.py": new('"""Since 0.2.0."""\n'),
                 f"{service}/tests/test_load.py": last("# since 0.2.0"),
                 f"{service}/tests/test_config.py": last("# since 0.2.0"),
-                f"{service}/src/service/model.py.jinja": last("# since 0.2.0"),
+                f"{service}/src/service/predict.py.jinja": last("# since 0.2.0"),
                 f"{service}/tests/test_model.py": last("# since 0.2.0"),
             },
         )
-        move(folder, f"{service}/src/service/cpu.py", f"{service}/src/service/processors.py")
+        move(
+            folder,
+            f"{service}/src/service/core/cpu.py",
+            f"{service}/src/service/core/processors.py",
+        )
         release(
             folder,
             NEWEST,
             {
                 f"{service}/.env.example": gone,
                 f"{service}/Makefile.jinja": last("# since 0.3.0"),
-                f"{service}/src/service/processors.py": first("# since 0.3.0"),
+                f"{service}/src/service/core/processors.py": first("# since 0.3.0"),
                 f"{service}/src/service/added.py": last("# since 0.3.0"),
                 f"{service}/train.py.jinja": last("# since 0.3.0"),
             },

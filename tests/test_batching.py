@@ -10,10 +10,11 @@ import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
-from service.batching import Batcher, Limits
-from service.errors import DeadlineExceeded, InferenceFailed, QueueFull
-from service.tensors import Tensors
-from service.worker import WorkerThread
+from service.core.batching import Batcher, Limits
+from service.core.context import RequestContext
+from service.core.errors import DeadlineExceeded, InferenceFailed, QueueFull
+from service.core.model_thread import ModelThread
+from service.core.tensors import Tensors
 
 EXAMPLES = 1000
 REQUESTS = 110
@@ -81,8 +82,8 @@ def test_every_answer_belongs_to_its_request(seeds: list[int]) -> None:
 
 
 async def send_all(plans: list[Plan]) -> list[int]:
-    model, worker = Recognizer(), WorkerThread()
-    batcher = Batcher(model.run, worker, Limits(MAX_ROWS, 0, QUEUE_ROWS, 2**20), batchable=True)
+    model, thread = Recognizer(), ModelThread()
+    batcher = Batcher(model.run, thread, Limits(MAX_ROWS, 0, QUEUE_ROWS, 2**20), batchable=True)
     numbers = itertools.count(1)
     answered: list[int] = []
     tasks = []
@@ -96,7 +97,7 @@ async def send_all(plans: list[Plan]) -> list[int]:
     for plan, task in tasks:
         await check_outcome(plan, task)
     await asyncio.wait_for(batcher.drained(), timeout=10)
-    worker.stop()
+    thread.stop()
     assert batcher.queued_rows == 0
     assert batcher.running_rows == 0
     assert len(model.seen) == len(set(model.seen)), "no row ran twice with success"
@@ -111,8 +112,7 @@ async def send(
     x = np.tile(np.array(own, np.int64)[:, None], plan.width)
     if plan.poisoned:
         x[plan.rows // 2] = POISON
-    now = asyncio.get_running_loop().time()
-    y = (await batcher.submit({"x": x}, now + plan.patience))["y"]
+    y = (await batcher.submit({"x": x}, RequestContext(plan.patience)))["y"]
     np.testing.assert_array_equal(y, -x)
     answered.extend(own)
 

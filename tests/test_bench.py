@@ -283,7 +283,7 @@ def test_targets_tell_what_was_reached_and_what_was_missed() -> None:
     ("shape", "options", "message"),
     [
         ([4, 2], {}, "own takes 4 rows: choose --rows 4"),
-        ([None, 2], {"wire": ["typed"]}, "no model.py describes instances of own"),
+        ([None, 2], {"wire": ["typed"]}, "no predict.py describes instances of own"),
         ([None, 2, 2], {"peer": ["naive"]}, "peers take flat lists of floats: own takes"),
         ([None, 2], {"framework": ["fastpi"]}, "unknown framework"),
         ([None, 2], {"python": "no/python"}, "--python 'no/python' is no interpreter"),

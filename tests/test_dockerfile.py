@@ -1,6 +1,7 @@
 """What can be said of the emitted Dockerfile and health check without building an image."""
 
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from conftest import ALL_VARIANTS
 from inferplate.matrix import Variant
 from inferplate.source import template_root
 from inferplate.workbench import Workbench
+from service.ops.settings import load_settings
 
 ONE_PER_RUNTIME = {variant.runtime: variant for variant in ALL_VARIANTS}
 HEALTH_CHECK_MODULES = 80
@@ -46,6 +48,23 @@ def test_the_health_check_imports_little(bench: Workbench) -> None:
     assert "socket" in modules
     assert not {"encodings.idna", "http", "service", "site", "ssl", "urllib"} & modules
     assert len(modules) <= HEALTH_CHECK_MODULES
+
+
+@pytest.mark.parametrize(
+    ("given", "port"),
+    [(None, 8000), ("9000", 9000), ("tcp://10.0.0.11:80", 8000)],
+    ids=["not set", "a port", "the address that Kubernetes sets"],
+)
+def test_the_health_check_asks_the_port_of_the_service(
+    given: str | None, port: int, bench: Workbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = bench.project(ALL_VARIANTS[0])
+    monkeypatch.chdir(project)
+    monkeypatch.delenv("SERVICE_PORT", raising=False)
+    if given is not None:
+        monkeypatch.setenv("SERVICE_PORT", given)
+    assert load_settings().port == port
+    assert runpy.run_path("healthcheck.py")["PORT"] == port
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,8 @@
-"""The fragments are checked where they stand in ``template/``."""
+"""The fragments are checked where they stand in ``template/``.
+
+Each alternative is checked together with the modules that put the service together: there an
+alternative meets the shape that ``service.interfaces`` wants of it.
+"""
 
 import itertools
 import os
@@ -20,6 +24,7 @@ FRAGMENTS = sorted(
     for path in TEMPLATE.rglob("*.py")
     if "__pycache__" not in path.parts and not path.is_relative_to(SERVICE / "tests")
 )
+ASSEMBLY = [(SERVICE / f"src/service/{name}.py").relative_to(ROOT) for name in ("main", "__main__")]
 SUITE = sorted(path.relative_to(ROOT) for path in (SERVICE / "tests").rglob("*.py"))
 DEFAULTS = {
     "framework": TEMPLATE / "fastapi",
@@ -81,7 +86,7 @@ def configuration(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_types(
     own: Path | None, fragments: list[Path], configuration: Path, bench: Workbench
 ) -> None:
-    files = [*fragments, *(SUITE if own is None else ())]
+    files = [*fragments, *(SUITE if own is None else ASSEMBLY)]
     options = ["--explicit-package-bases", "--namespace-packages", "--config-file"]
     with bench.mypy(*options, str(configuration), *map(str, files)) as command:
         bench.run(command, ROOT, timeout=300, settings={"MYPYPATH": search_path(own)})

@@ -215,9 +215,9 @@ def facts(variant: Variant) -> dict[str, Any]:
 
 
 def change_code(project: Path) -> None:
-    about = project / "src/service/about.json"
-    names = json.loads(about.read_bytes())
-    about.write_text(json.dumps({**names, "title": CHANGED}), encoding="utf-8")
+    info = project / "src/service/web/service_info.json"
+    names = json.loads(info.read_bytes())
+    info.write_text(json.dumps({**names, "title": CHANGED}), encoding="utf-8")
 
 
 def check_nothing_was_installed_again(build: Build) -> None:

@@ -21,7 +21,7 @@ from inferplate.workbench import Workbench
 RUNTIME = Path(__file__).parent / "serving" / "held_runtime.py"
 PAIRS = [variant for variant in ALL_VARIANTS if variant.runtime == "python"]
 CLIENTS = 100
-SETTINGS = {"SERVICE_BATCH_MAX_ROWS": "1", "SERVICE_WARM_UP": "false"}
+SETTINGS = {"SERVICE_MAX_BATCH_SIZE": "1", "SERVICE_WARMUP": "false"}
 PATIENCE = 20
 
 

@@ -28,7 +28,7 @@ FOLDERS = {
     "server": template_root() / "template/servers",
 }
 FITS_80_COLUMNS = 76
-MARKS = {"framework": "app.py", "runtime": "runtime.py", "server": "serve.py"}
+MARKS = {"framework": "app.py", "runtime": "runtime.py", "server": "server.py"}
 
 
 def test_all_combinations_are_offered() -> None:

@@ -1,4 +1,4 @@
-"""A model of the user's own: by its manifest alone, and with a model.py of its own."""
+"""A model of the user's own: by its manifest alone, and with a predict.py of its own."""
 
 import json
 import shutil
@@ -68,7 +68,7 @@ def test_an_artifact_is_served_from_the_manifest_that_the_command_writes(
     artifact = take_artifact_away(project)
     describe = ["manifest", str(artifact), "--name", "own", "--version", "2026.11"]
     bench.run([bench.python, "-m", "service", *describe], project, timeout=120)
-    settings = {"SERVICE_MODEL_DIR": str(artifact.parent), "SERVICE_TYPED_ENDPOINT": "false"}
+    settings = {"SERVICE_MODEL_DIR": str(artifact.parent), "SERVICE_PREDICT_ENDPOINT": "false"}
     with Service(project, bench.python, {**settings, "SERVICE_THREADS": "1"}) as service:
         service.wait_ready()
         request = golden.infer_request
@@ -84,7 +84,7 @@ def test_an_artifact_is_served_from_the_manifest_that_the_command_writes(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("pair", ONNX_PAIRS, ids=lambda pair: str(pair.framework))
-def test_the_readmes_different_model_needs_model_py_and_the_artifact_only(
+def test_the_readmes_different_model_needs_predict_py_and_the_artifact_only(
     pair: Variant, copy_of: Callable[[Variant], Path], bench: Workbench, template: Path
 ) -> None:
     project = copy_of(pair)
@@ -133,7 +133,8 @@ def put_house_prices(
     for name in ("golden.json", "test_model.py"):
         (project / "tests" / name).unlink()
     (project / "train.py").write_text(train, encoding="utf-8")
-    shutil.copy(template / "template/examples/iris/own_model.py", project / "src/service/model.py")
+    own = template / "template/examples/iris/own_predict.py"
+    shutil.copy(own, project / "src/service/predict.py")
     bench.run([bench.python, "train.py"], project, timeout=120)
     describe(project, bench, "house-prices.onnx")
 

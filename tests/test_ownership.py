@@ -40,13 +40,22 @@ from inferplate.status import status
 from inferplate.wire import ask
 from inferplate.workbench import Workbench
 
-FRAMEWORKS = {"fastapi": "FastAPI", "litestar": "Litestar", "ninja": "Django Ninja"}
+NEEDS = {
+    "fastapi": "FastAPI needs an APIRouter",
+    "litestar": "Litestar needs a Router",
+    "ninja": "Django Ninja needs a Router",
+}
+ROUTERS = {
+    "fastapi": "fastapi.routing.APIRouter",
+    "litestar": "litestar.router.Router",
+    "ninja": "ninja.router.Router",
+}
 SERVERS = list(dict.fromkeys(variant.server for variant in ALL_VARIANTS))
 ROUTES = {
     "fastapi": """
 from fastapi import APIRouter
 
-from service.own_settings import own_settings
+from service.settings import own_settings
 
 router = APIRouter()
 
@@ -58,7 +67,7 @@ async def greet(name: str) -> dict[str, str]:
     "litestar": """
 from litestar import Router, get
 
-from service.own_settings import own_settings
+from service.settings import own_settings
 
 
 @get("/greetings/{name:str}")
@@ -72,7 +81,7 @@ router = Router("/", route_handlers=[greet])
 from django.http import HttpRequest
 from ninja import Router
 
-from service.own_settings import own_settings
+from service.settings import own_settings
 
 router = Router()
 
@@ -155,12 +164,12 @@ def test_a_dependency_that_uv_adds_stays_through_a_switch_of_everything(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("framework", FRAMEWORKS)
+@pytest.mark.parametrize("framework", ROUTES)
 def test_an_own_route_reads_an_own_setting(
     framework: str, copy_of: Callable[[Variant], Path], bench: Workbench
 ) -> None:
     project = copy_of(Variant(framework, "python", "uvicorn"))
-    files = {"routes.py": new(ROUTES[framework]), "own_settings.py": add_setting}
+    files = {"routes.py": new(ROUTES[framework]), "settings.py": add_setting}
     edit(project / "src/service", files)
     serve = [bench.python, "-m", "service"]
     assert "OWN_GREETING " in bench.run([*serve, "--help"], project, timeout=60)
@@ -179,7 +188,7 @@ def test_an_own_route_reads_an_own_setting(
 SWITCHES = [
     (old, Variant(new_framework, "python", server), workers)
     for (old, new_framework), server, workers in zip(
-        permutations(FRAMEWORKS, 2), cycle(SERVERS), cycle("12"), strict=False
+        permutations(ROUTES, 2), cycle(SERVERS), cycle("12"), strict=False
     )
 ]
 
@@ -198,16 +207,15 @@ def test_routes_that_are_left_from_another_framework_are_told_in_a_line(
     bench: Workbench,
 ) -> None:
     project = copy_of(switched)
-    edit(project / "src/service", {"routes.py": new(ROUTES[old]), "own_settings.py": add_setting})
+    edit(project / "src/service", {"routes.py": new(ROUTES[old]), "settings.py": add_setting})
     settings = {"SERVICE_PORT": str(free_port()), "SERVICE_WORKERS": workers}
     with pytest.raises(CheckFailed) as failed:
         bench.run([bench.python, "-m", "service"], project, timeout=60, settings=settings)
     ended, *printed = str(failed.value).splitlines()
     assert ended == "python -m service exited with 1"
     (line,) = [line for line in printed if "routes.py" in line]
-    ours = FRAMEWORKS[switched.framework]
-    assert line.startswith(
-        f"service: src/service/routes.py is written for {FRAMEWORKS[old]}, "
-        f"this service runs on {ours}: port its routes"
+    assert line == (
+        f"service: 'router' in src/service/routes.py is a {ROUTERS[old]}, "
+        f"{NEEDS[switched.framework]}: port your routes, README.md shows how they look"
     )
     assert not [line for line in printed if "Traceback" in line or "Error" in line]

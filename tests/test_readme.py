@@ -76,7 +76,7 @@ def test_the_tree_is_what_is_emitted(template: Path, tmp_path: Path) -> None:
         elif name != "…":
             assert "".join([*folders, name]) in files, line
     yours = {line.split()[0] for line in drawn.splitlines() if " yours:" in line}
-    assert yours == {"model.py", "own_settings.py", "routes.py", "train.py"}
+    assert yours == {"predict.py", "routes.py", "settings.py", "train.py"}
 
 
 def commands(program: str) -> list[list[str]]:

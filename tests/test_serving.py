@@ -1,6 +1,6 @@
 """What every server owes the service: drain, exit codes, replaced workers, failures, logs, metrics.
 
-Each server runs the small application in ``serving/`` in place of ``service.asgi``, so that the
+Each server runs the small application in ``serving/`` in place of ``service.main``, so that the
 tests can have it sleep, die and fail at will.
 """
 
@@ -40,12 +40,13 @@ def projects(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     found = {}
     for server in SERVERS:
         package = tmp_path_factory.mktemp(server) / "service"
-        package.mkdir()
+        (package / "ops").mkdir(parents=True)
         neutral = TEMPLATE / "service/src/service"
-        for module in ("__init__", "process", "supervisor", "config", "http", "errors"):
-            shutil.copy(neutral / f"{module}.py", package)
-        shutil.copy(TEMPLATE / f"servers/{server}/src/service/serve.py", package)
-        for module in ("__main__", "asgi"):
+        shutil.copy(neutral / "__init__.py", package)
+        for module in ("__init__", "process", "settings", "supervisor"):
+            shutil.copy(neutral / f"ops/{module}.py", package / "ops")
+        shutil.copy(TEMPLATE / f"servers/{server}/src/service/server.py", package)
+        for module in ("__main__", "main"):
             shutil.copy(APPLICATION / f"{module}.py", package)
         found[server] = package.parent
     return found

@@ -24,10 +24,10 @@ def test_says_version_answers_edits_and_what_is_yours(make_project: MakeProject)
     assert (found.project.version, found.newest) == (PREVIOUS, NEWEST)
     assert found.edited == {".env.example": "deleted", "Makefile": "edited", "README.md": "edited"}
     assert found.yours == [
-        "src/service/model.py",
         "src/service/own.py",
-        "src/service/own_settings.py",
+        "src/service/predict.py",
         "src/service/routes.py",
+        "src/service/settings.py",
         "tests/golden.json",
         "tests/test_model.py",
         "train.py",

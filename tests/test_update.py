@@ -83,7 +83,7 @@ def test_an_update_equals_a_fresh_render(
     project = make_project(updated, version)
     plan = update(project)
     fresh = files(emitted(bench, updated, NEWEST))
-    users = ["src/service/model.py", "tests/test_model.py", "train.py"]
+    users = ["src/service/predict.py", "tests/test_model.py", "train.py"]
     seeded = files(emitted(bench, updated, version))
     assert files(project) == fresh | {name: seeded[name] for name in users}
     assert plan.conflicts == {}
@@ -93,9 +93,9 @@ def test_an_update_equals_a_fresh_render(
 
 
 OWN: dict[str, tuple[str, Edit]] = {
-    "own model and schemas": ("src/service/model.py", last("# mine: instances, predictions")),
+    "own model and schemas": ("src/service/predict.py", last("# mine: instances, predictions")),
     "an own route": ("src/service/routes.py", last("# mine: a route")),
-    "an own setting": ("src/service/own_settings.py", last("# mine: a setting")),
+    "an own setting": ("src/service/settings.py", last("# mine: a setting")),
     "an own module": ("src/service/own.py", new("# mine: a module\n")),
     "own training": ("train.py", first("# mine: training")),
     "own golden values": ("tests/golden.json", last("")),
@@ -108,7 +108,7 @@ MERGED: dict[str, tuple[str, Edit]] = {
     "own notes in the README": ("README.md", last("My notes.")),
     "another bound of a dependency": ("pyproject.toml", swap('"numpy>=2.1"', '"numpy>=2.2"')),
     "another default of a setting": (
-        "src/service/config.py",
+        "src/service/ops/settings.py",
         swap("default=8000, ge=1", "default=9000, ge=1"),
     ),
     "another text in the README": ("README.md", swap("The image holds", "Mine holds")),
@@ -116,8 +116,11 @@ MERGED: dict[str, tuple[str, Edit]] = {
     "a target at the end of the Makefile": ("Makefile", last("mine:\n\t@exit 0")),
     "a line at the end of app.py": ("src/service/app.py", last("# mine: at the framework")),
     "a line at the end of runtime.py": ("src/service/runtime.py", last("# mine: at the runtime")),
-    "a line at the end of serve.py": ("src/service/serve.py", last("# mine: at the server")),
-    "a line in a file that moves": ("src/service/cpu.py", last("# mine: in a file that moves")),
+    "a line at the end of server.py": ("src/service/server.py", last("# mine: at the server")),
+    "a line in a file that moves": (
+        "src/service/core/cpu.py",
+        last("# mine: in a file that moves"),
+    ),
     "a file of a name that the template takes": (
         "src/service/added.py",
         new("# mine: where the template adds one\n"),
@@ -368,16 +371,16 @@ def test_a_users_file_that_is_new_in_the_template_is_seeded_once(
 
 def test_edits_follow_a_file_that_the_template_moves(make_project: MakeProject) -> None:
     project = make_project(version=PREVIOUS)
-    save(project, {"src/service/cpu.py": last("# mine")})
+    save(project, {"src/service/core/cpu.py": last("# mine")})
     plan = update(project)
-    moved = (project / "src/service/processors.py").read_text(encoding="utf-8")
+    moved = (project / "src/service/core/processors.py").read_text(encoding="utf-8")
     assert moved.startswith("# since 0.3.0\n")
     assert moved.endswith("# mine\n")
-    assert not (project / "src/service/cpu.py").exists()
+    assert not (project / "src/service/core/cpu.py").exists()
     (change,) = (change for change in plan.changes if change.kind == "moved")
     assert (change.path, change.moved_from, change.edited) == (
-        "src/service/processors.py",
-        "src/service/cpu.py",
+        "src/service/core/processors.py",
+        "src/service/core/cpu.py",
         True,
     )
 

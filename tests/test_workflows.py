@@ -188,7 +188,7 @@ def test_on_github_the_update_becomes_a_pull_request(
     assert forge.branches == ["main", BRANCH]
     assert forge.origin.text("rev-parse", f"{BRANCH}^") == forge.origin.text("rev-parse", "main")
     assert f"_commit: {NEWEST}" in forge.show(".copier-answers.yml")
-    assert "since 0.3.0" in forge.show("src/service/processors.py")
+    assert "since 0.3.0" in forge.show("src/service/core/processors.py")
     asked = forge.record.read_text()
     assert (
         f"pr create --head {BRANCH} --title Update the template to {NEWEST} --body-file -" in asked

@@ -5,7 +5,9 @@ import socket
 import sys
 
 HOST = os.environ.get("SERVICE_HOST", "127.0.0.1")
-PORT = int(os.environ.get("SERVICE_PORT", "8000"))
+GIVEN = os.environ.get("SERVICE_PORT", "")
+# Kubernetes sets tcp://10.0.0.11:80 for a Service of the name 'service'.
+PORT = int(GIVEN) if GIVEN.isdecimal() else 8000
 LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
 REQUEST = b"GET /v2/health/ready HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 

@@ -4,8 +4,8 @@ import contextlib
 import logging
 import sys
 
-from service import process
-from service.config import load_settings
+from service.ops import process
+from service.ops.settings import load_settings
 
 
 class Json(logging.Formatter):
@@ -27,7 +27,7 @@ if __name__ == "__main__":
     settings = load_settings()
     with process.prepare(settings.workers):
         configure_logging(settings)
-        from service.serve import serve
+        from service.server import serve
 
         try:
             with contextlib.suppress(SystemExit):

@@ -254,7 +254,7 @@ def _check_model(model: "Model", stage: "Stage", *, with_peers: bool) -> None:
     if fixed and any(scenario.rows != fixed for scenario in stage.scenarios):
         raise InferplateError(f"{model.name} takes {fixed} rows: choose --rows {fixed}")
     if not model.is_typed and any(scenario.wire == "typed" for scenario in stage.scenarios):
-        raise InferplateError(f"no model.py describes instances of {model.name}: leave out typed")
+        raise InferplateError(f"no predict.py describes instances of {model.name}: leave out typed")
     if with_peers and not model.is_vector:
         raise InferplateError(f"peers take flat lists of floats: {model.name} takes something else")
     model.answers(fixed or 1)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 REFERENCE: Final = ("tabular", "mlp", "embed")
 TYPED_INPUT: Final = "features"
 TYPED_OUTPUT: Final = "scores"
-"""The tensors of the reference models, which ``benchmarks/service/model.py`` knows by name."""
+"""The tensors of the reference models, which ``benchmarks/service/predict.py`` knows by name."""
 
 _FREE_DIMENSION: Final = 16
 """What stands for a dimension that a model leaves open, beyond the rows."""
@@ -79,7 +79,7 @@ class Model:
 
     @property
     def is_typed(self) -> bool:
-        """Tell whether the benchmark's own ``model.py`` describes its instances."""
+        """Tell whether the benchmark's own ``predict.py`` describes its instances."""
         return (
             self.is_vector
             and self.inputs[0].name == TYPED_INPUT

@@ -52,7 +52,7 @@ def prepare_service(
         _place(bench, interpreter, model, folder)
         wires = _model_wires(model)
         if not model.is_typed:
-            settings["SERVICE_TYPED_ENDPOINT"] = "false"
+            settings["SERVICE_PREDICT_ENDPOINT"] = "false"
     bench.run([interpreter, "-m", "compileall", "-q", "src"], folder, timeout=60)
     return Contestant(
         name=name,
@@ -86,7 +86,7 @@ def _place(bench: Workbench, python: str, model: Model, folder: Path) -> None:
     describe = ["manifest", artifact, "--name", model.name, "--version", "1"]
     bench.run([python, "-m", "service", *describe], folder, timeout=300)
     if model.is_typed:
-        shutil.copy(benchmarks_root() / "service" / "model.py", folder / "src" / "service")
+        shutil.copy(benchmarks_root() / "service" / "predict.py", folder / "src" / "service")
 
 
 def _model_wires(model: Model) -> dict[str, Callable[[int], Exchange]]:

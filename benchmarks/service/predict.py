@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.tensors import Tensors
+from service.core.tensors import Tensors
 
 
 class Instance(BaseModel):

@@ -11,9 +11,9 @@ from urllib.parse import parse_qs
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from service import process
 from service.__main__ import configure_logging
-from service.config import load_settings
+from service.ops import process
+from service.ops.settings import load_settings
 
 RECORD = Path(os.environ["RECORD"])
 MODE = os.environ.get("MODE", "")
