@@ -480,7 +480,7 @@ def test_what_cannot_be_asked_for_is_refused_in_a_line(
 
 BAD_PROJECTS: dict[str, tuple[dict[str, Edit], str]] = {
     "no answers file": ({".copier-answers.yml": gone}, "it is not a project made from"),
-    "no origin": ({".copier-answers.yml": new("framework: ninja\n")}, "does not record '_src_path' and"),
+    "no origin": ({".copier-answers.yml": new("framework: ninja\n")}, "not record '_src_path' and"),
     "no YAML": ({".copier-answers.yml": new("a: b: c\n")}, "is not YAML"),
     "no network": (set_answers("/history", "/nowhere"), "cannot reach the template at"),
     "unknown version": (set_answers("v0.1.0", "v9.0.0"), "has no version 'v9.0.0'"),

@@ -146,7 +146,7 @@ def update_project(
         ),
     ] = False,
 ) -> None:
-    """Update a project to a newer version of the template, or to other answers.
+    """Update a project to a newer version or to other answers.
 
     The command merges your edits. It writes the result to the work tree, for you to look at and to
     commit. If conflicts are left, it lists them and exits with 1. If it fails for another reason,

@@ -112,7 +112,7 @@ def bench(
         Path, typer.Option(metavar="DIR", help="Write results.json, README.md and plots here.")
     ] = Path("benchmark-results"),
 ) -> None:
-    """Measure services and other model servers side by side on this machine.
+    """Measure services and other model servers on this machine.
 
     The command emits the services, pins servers and load generators to their own CPUs, interleaves
     the rounds and checks the answers. Compare the CPU time per request; ignore differences below
