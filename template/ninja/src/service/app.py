@@ -133,6 +133,8 @@ def problem_response(request: HttpRequest, error: ServiceError) -> HttpResponse:
 
 
 urlpatterns = [path("", api.urls)]  # Ninja takes no routes after this
+_URLCONF: Any = sys.modules[__name__]
+"""Not by its name, which Django would look up once for all modules that ever have it."""
 
 
 class Handler(ASGIHandler):
@@ -152,6 +154,7 @@ class Handler(ASGIHandler):
         request, _ = self.create_request(scope, BytesIO(message["body"]))
         if request is None:
             raise Malformed("The query is not UTF-8.")
+        request.urlconf = _URLCONF
         try:
             response = await self.get_response_async(request)
         finally:

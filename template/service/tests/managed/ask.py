@@ -1,6 +1,6 @@
 """Ask a running service with the examples of its own OpenAPI document.
 
-Usage: python tests/ask.py [HOST[:PORT]]
+Usage: python tests/managed/ask.py [HOST[:PORT]]
 """
 
 import json

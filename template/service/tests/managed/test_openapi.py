@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
-from service.model import Instance
+from managed.support import Shell
 
 pytestmark = pytest.mark.anyio
 
@@ -43,14 +43,16 @@ async def test_document_has_every_operation(client: httpx.AsyncClient) -> None:
         assert name in document["components"][kind], reference
 
 
-async def test_schema_of_an_instance_is_the_models(client: httpx.AsyncClient) -> None:
+async def test_schema_of_an_instance_is_pydantics(client: httpx.AsyncClient, shell: Shell) -> None:
     document: dict[str, Any] = (await client.get("/openapi.json")).json()
     schema = document["components"]["schemas"]["Instance"]
-    own = Instance.model_json_schema()
+    own = shell.main.Instance.model_json_schema()
     assert schema["properties"] == own["properties"]
     assert schema["required"] == own["required"]
     assert schema["additionalProperties"] is False
     assert schema["examples"] == own["examples"]
+    content = document["paths"]["/predict"]["post"]["requestBody"]["content"]
+    assert content["application/json"]["example"] == {"instances": own["examples"]}
 
 
 async def test_page_needs_nothing_from_elsewhere(client: httpx.AsyncClient) -> None:

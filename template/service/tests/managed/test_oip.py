@@ -9,13 +9,13 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from conftest import Doubler, Serve
 
-from service.tensors import TensorSpec
+from managed.conftest import Serve
+from managed.support import INFER, Doubler
+from service.core.tensors import TensorSpec
 
 pytestmark = pytest.mark.anyio
 
-INFER = "/v2/models/doubler/infer"
 BINARY_LENGTH = "Inference-Header-Content-Length"
 
 
@@ -149,7 +149,7 @@ async def test_compression_both_ways(
         (tensor(datatype="INT32"), "must be FP32"),
         (tensor(datatype="FP16"), "binary data only"),
         (tensor(datatype="BF16"), "binary data only"),
-        (tensor(datatype="FLOAT"), "no datatype"),
+        (tensor(datatype="FLOAT"), "not one of the protocol"),
         (tensor(shape=[4, 1]), "shape"),
         (tensor(shape=[2, 3]), "disagree"),
         (tensor(shape=[2, -2]), "list of sizes"),

@@ -1,33 +1,21 @@
-"""The settings, their documentation and the command line."""
+"""Settings: read from the environment and a file, checked, and listed."""
 
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
-from conftest import PROJECT
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from service.config import (
+from service.ops.settings import (
     ENV_FILE,
-    ConfigError,
     Settings,
+    SettingsInvalid,
+    ignored_variables,
     load,
     load_settings,
     misspelt_variables,
     settings_table,
 )
-
-
-def test_readme_lists_every_setting() -> None:
-    rows = [
-        tuple(cell.strip().strip("`") for cell in line.strip("|").split("|"))
-        for line in (PROJECT / "README.md").read_text(encoding="utf-8").splitlines()
-        if line.startswith("| `SERVICE_")
-    ]
-    assert rows == settings_table()
 
 
 def test_environment_and_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -49,20 +37,20 @@ def test_environment_and_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
         ("SERVICE_PORT", "0"),
         ("SERVICE_PORT", "http"),
         ("SERVICE_WORKERS", "0"),
-        ("SERVICE_DEADLINE", "0"),
-        ("SERVICE_DEADLINE", "inf"),
+        ("SERVICE_REQUEST_TIMEOUT", "0"),
+        ("SERVICE_REQUEST_TIMEOUT", "inf"),
         ("SERVICE_LOG_LEVEL", "loud"),
         ("SERVICE_API_KEYS", "short"),
         ("SERVICE_TLS_CERTIFICATE", "/no/such/file"),
         ("SERVICE_MAX_BODY_BYTES", "-1"),
-        ("SERVICE_TYPED_ENDPOINT", "perhaps"),
+        ("SERVICE_PREDICT_ENDPOINT", "perhaps"),
     ],
 )
 def test_wrong_values_name_the_variable(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str
 ) -> None:
     monkeypatch.setenv(name, value)
-    with pytest.raises(ConfigError) as refusal:
+    with pytest.raises(SettingsInvalid) as refusal:
         load_settings()
     assert str(refusal.value).startswith(f"{name}: ")
     assert "short" not in str(refusal.value)
@@ -72,7 +60,7 @@ def test_tls_needs_both_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     certificate = tmp_path / "certificate.pem"
     certificate.touch()
     monkeypatch.setenv("SERVICE_TLS_CERTIFICATE", str(certificate))
-    with pytest.raises(ConfigError, match="SERVICE_TLS_KEY"):
+    with pytest.raises(SettingsInvalid, match="SERVICE_TLS_KEY"):
         load_settings()
 
 
@@ -85,8 +73,33 @@ def test_misspelt_variables_are_noticed(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("link", ["tcp://10.0.0.1:80", "udp://[fd00::1]:53", "sctp://10.0.0.1:1"])
+def test_address_that_kubernetes_sets_is_ignored(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, link: str
+) -> None:
+    monkeypatch.setenv("SERVICE_PORT", link)
+    monkeypatch.setenv("SERVICE_WORKERS", "3")
+    assert ignored_variables() == ["SERVICE_PORT"]
+    settings = load_settings()
+    assert (settings.port, settings.workers) == (Settings.model_fields["port"].default, 3)
+    (tmp_path / ".env").write_text("SERVICE_PORT=9000\n")
+    assert load_settings().port == 9000
+
+
+@pytest.mark.parametrize("port", ["9000", "http://10.0.0.1:80", "80 tcp://10.0.0.1:80"])
+def test_nothing_else_is_ignored(monkeypatch: pytest.MonkeyPatch, port: str) -> None:
+    monkeypatch.setenv("SERVICE_PORT", port)
+    monkeypatch.setenv("SERVICE_HOST", "tcp://10.0.0.1:80")
+    assert ignored_variables() == []
+    if port == "9000":
+        assert load_settings().port == 9000
+    else:
+        with pytest.raises(SettingsInvalid, match="SERVICE_PORT"):
+            load_settings()
+
+
 class Further(BaseSettings):
-    """Settings such as `service.own_settings` may have."""
+    """Settings such as `service.settings` may have."""
 
     model_config = SettingsConfigDict(env_prefix="FURTHER_", env_file=ENV_FILE, extra="ignore")
 
@@ -119,7 +132,7 @@ def test_settings_of_ones_own_are_refused_alike(
 ) -> None:
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(ConfigError) as refusal:
+    with pytest.raises(SettingsInvalid) as refusal:
         load(Further)
     assert message in str(refusal.value)
     assert "\n" not in str(refusal.value)
@@ -129,30 +142,3 @@ def test_every_setting_is_described_once() -> None:
     descriptions = [description for _, _, description in settings_table()]
     assert all(descriptions)
     assert len(set(descriptions)) == len(Settings.model_fields)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "environment", "code", "words"),
-    [
-        (["--help"], {}, 0, "SERVICE_MAX_BODY_BYTES"),
-        ([], {"SERVICE_PORT": "x"}, 2, "SERVICE_PORT: "),
-        ([], {"SERVICE_MODEL_DIR": "nowhere"}, 1, "train.py"),
-        (["manifest", "no-such-file", "--name", "a", "--version", "1"], {}, 1, "no-such-file"),
-        (["manifest", ".", "--name", "a", "--version", "1", "--input", "x"], {}, 2, "SHAPE"),
-        (["no-such-command"], {}, 2, "no-such-command"),
-    ],
-)
-def test_command_line(
-    tmp_path: Path, arguments: list[str], environment: dict[str, Any], code: int, words: str
-) -> None:
-    result = subprocess.run(  # noqa: S603
-        [sys.executable, "-m", "service", *arguments],
-        cwd=tmp_path,
-        env={"PYTHONPATH": str(PROJECT / "src"), **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert result.returncode == code, result.stderr
-    assert words in result.stdout + result.stderr
-    assert "Traceback" not in result.stderr

@@ -1,0 +1,5 @@
+"""No routes."""
+
+from fastapi import APIRouter
+
+router = APIRouter()

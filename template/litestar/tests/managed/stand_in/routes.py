@@ -1,0 +1,5 @@
+"""No routes."""
+
+from litestar import Router
+
+router = Router("/", route_handlers=[])

@@ -1,0 +1,5 @@
+"""No routes."""
+
+from ninja import Router
+
+router = Router()

@@ -1,0 +1,59 @@
+"""Warm-up: which batches are tried, and which size is chosen."""
+
+import itertools
+import math
+
+import pytest
+
+from service.core.tensors import Tensors, TensorSpec
+from service.core.warmup import best_batch_size, warm_up
+
+
+def test_warm_up_ends_at_the_first_batch_over_the_budget() -> None:
+    sizes: list[int] = []
+
+    def run(batch: Tensors) -> Tensors:
+        sizes.append(len(batch["x"]))
+        return {"y": batch["x"]}
+
+    seconds = itertools.count()
+    inputs, outputs = (TensorSpec("x", "FP32", (-1,)),), (TensorSpec("y", "FP32", (-1,)),)
+    timings = warm_up(run, inputs, outputs, 8, 0.5, clock=lambda: next(seconds))
+    assert timings == {1: 1}
+    assert set(sizes) == {1}
+
+
+@pytest.mark.parametrize(
+    ("row", "budget", "tried"),
+    [(0.01, 10, [1, 2, 4]), (0.01, math.inf, [1, 2, 4, 8, 16]), (0.0001, 10, [1, 2, 4, 8, 16])],
+    ids=["slow", "size given", "fast"],
+)
+def test_warm_up_tries_no_larger_batches_where_they_do_not_pay(
+    row: float, budget: float, tried: list[int]
+) -> None:
+    now = 0.0
+
+    def run(batch: Tensors) -> Tensors:
+        nonlocal now
+        now += row * len(batch["x"])
+        return {"y": batch["x"]}
+
+    inputs, outputs = (TensorSpec("x", "FP32", (-1,)),), (TensorSpec("y", "FP32", (-1,)),)
+    timings = warm_up(run, inputs, outputs, 16, budget, clock=lambda: now)
+    assert list(timings) == tried
+
+
+@pytest.mark.parametrize(
+    ("timings", "budget", "chosen"),
+    [
+        ({1: 1.0, 2: 1.1, 4: 1.3, 8: 1.7}, 60, 8),
+        ({1: 1.0, 2: 1.99, 4: 3.98}, 60, 1),
+        ({1: 1.0, 2: 1.1, 4: 1.3, 8: 1.7}, 1.5, 4),
+        ({1: 1.0, 2: 1.9, 4: 2.0}, 60, 4),
+        ({1: 5.0}, 1, 1),
+    ],
+)
+def test_largest_batch_is_the_last_that_pays(
+    timings: dict[int, float], budget: float, chosen: int
+) -> None:
+    assert best_batch_size(timings, budget) == chosen
