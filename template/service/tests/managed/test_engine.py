@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from managed.conftest import Serve, Start
-from managed.support import INFER, Doubler, FakeRuntime, Shell, running, until, write_model
+from managed.importing import Shell
+from managed.support import INFER, Doubler, FakeRuntime, running, until, write_model
 from service.core.engine import Engine
 from service.core.errors import InvalidTensors, NotReady
 from service.core.request_context import RequestContext

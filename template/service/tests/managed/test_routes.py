@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from managed.support import import_with_stand_ins
+from managed.importing import import_with_stand_ins
 from service.ops.process import CannotStart
 
 
