@@ -21,6 +21,8 @@ from inferplate.workbench import Workbench
 ALL_VARIANTS = variants(read_questions(template_root()))
 COVERING_VARIANTS = covering(ALL_VARIANTS)
 
+collect_ignore = ["native"]  # run inside emitted services, by test_frameworks.py
+
 Covers = Callable[[str, object, int], None]
 Run = Callable[..., tuple[int, str, str]]
 
