@@ -61,7 +61,7 @@ def inspect(name: str) -> Any:
 
 
 def engine_answers() -> bool:
-    """Tell whether there is a Docker engine."""
+    """Return whether there is a Docker engine."""
     try:
         docker("version")
     except (CheckFailed, OSError, subprocess.TimeoutExpired):
@@ -267,7 +267,7 @@ class Container:
         return seconds
 
     def answers_ready(self) -> bool:
-        """Tell whether a new connection gets a 200 from the readiness probe."""
+        """Return whether a new connection gets a 200 from the readiness probe."""
         return answers_ready(self.port)
 
     def terminate(self) -> None:

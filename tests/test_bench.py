@@ -134,7 +134,7 @@ def test_a_model_that_cannot_be_asked_is_refused(
         models.load(own_model("texts", [None], TensorProto.STRING))
     broken = tmp_path / "broken.onnx"
     broken.write_bytes(b"nothing")
-    with pytest.raises(InferplateError, match="cannot be loaded"):
+    with pytest.raises(InferplateError, match="cannot load"):
         models.load(broken)
 
 
@@ -286,7 +286,7 @@ def test_targets_tell_what_was_reached_and_what_was_missed() -> None:
         ([None, 2], {"wire": ["typed"]}, "no predict.py describes instances of own"),
         ([None, 2, 2], {"peer": ["naive"]}, "peers take flat lists of floats: own takes"),
         ([None, 2], {"framework": ["fastpi"]}, "unknown framework"),
-        ([None, 2], {"python": "no/python"}, "--python 'no/python' is no interpreter"),
+        ([None, 2], {"python": "no/python"}, "--python 'no/python' is not an interpreter"),
     ],
 )
 def test_what_does_not_fit_a_model_is_refused_before_anything_is_started(

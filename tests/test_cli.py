@@ -73,7 +73,7 @@ def test_without_a_command_it_helps() -> None:
 
 
 def test_the_exit_codes_are_told() -> None:
-    assert "Exit codes: 0 done; 1 refused or failed" in inferplate("--help").stdout
+    assert "Exit codes: 0 done; 1 refused, failed" in inferplate("--help").stdout
 
 
 def test_help_cuts_nothing_off() -> None:
@@ -191,7 +191,7 @@ def test_lists_the_variants_as_a_matrix_of_a_workflow() -> None:
         (["new"], 2, "Missing argument 'DEST'"),
         (["new", "a", "--framework", "fastpi"], 1, "unknown framework 'fastpi': did you mean"),
         (["verify", "--check", "sute"], 1, "unknown check 'sute': did you mean 'suite'?"),
-        (["verify", "--report", "xml", "file"], 1, "unknown report 'xml': known are json, junit"),
+        (["verify", "--report", "xml", "file"], 1, "unknown report 'xml': choose from json, junit"),
         (["verify", "--jobs", "some"], 2, "--jobs"),
         (["verify", "--keep", "src"], 1, "src is not an empty folder"),
         (["verify", "--report", "json", "/proc/report"], 1, "/proc/report: "),
@@ -202,8 +202,8 @@ def test_lists_the_variants_as_a_matrix_of_a_workflow() -> None:
         (["bench", "--open-loop", "fast"], 1, "--open-loop 'fast' is neither a rate"),
         (["bench", "--open-loop", "0%"], 1, "--open-loop '0%' is neither a rate"),
         (["bench", "--rounds", "0"], 2, "--rounds"),
-        (["bench", "--suite", "all"], 1, "unknown suite 'all': known are reference"),
-        (["bench", "--suite", "reference", "--rows", "8"], 1, "--suite has its own --rows"),
+        (["bench", "--suite", "all"], 1, "unknown suite 'all': choose from reference"),
+        (["bench", "--suite", "reference", "--rows", "8"], 1, "--suite sets --rows itself"),
         (["bench", "--runtime", "xgboost"], 1, "xgboost cannot serve the ONNX model tabular"),
         (["bench", "--model", "example", "--peer", "naive"], 1, "cannot serve --model example"),
     ],

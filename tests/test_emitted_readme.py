@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 from conftest import COVERING_VARIANTS
 
-from inferplate.matrix import Variant
+from inferplate.matrix import Variant, axis_choices, read_questions
 from inferplate.running import Service
+from inferplate.source import template_root
+from inferplate.wire import post_json
 from inferplate.workbench import Workbench
 from service.ops.settings import settings_table
 
@@ -18,6 +20,9 @@ pytestmark = pytest.mark.slow
 ONE_PER_EXAMPLE = [
     variant for variant in COVERING_VARIANTS if variant.runtime in ("onnxruntime", "transformers")
 ]
+FRAMEWORKS = [choice.value for choice in axis_choices(read_questions(template_root()))["framework"]]
+CLEAR = {"sepal_length": 5.1, "sepal_width": 3.5, "petal_length": 1.4, "petal_width": 0.2}
+UNCLEAR = {"sepal_length": 6.0, "sepal_width": 2.8, "petal_length": 4.9, "petal_width": 1.7}
 
 
 @pytest.mark.parametrize("shown", ONE_PER_EXAMPLE, ids=str)
@@ -39,6 +44,37 @@ def test_the_curl_commands_answer_as_shown(
     assert json.loads(answers[1])["outputs"]
 
 
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_the_route_that_asks_the_model_works_as_shown(
+    framework: str, copy_of: Callable[[Variant], Path], bench: Workbench
+) -> None:
+    project = copy_of(Variant(framework, "onnxruntime", "uvicorn"))
+    readme = (project / "README.md").read_text(encoding="utf-8")
+    (route,) = (block for block in code_blocks(readme, "python") if "router = " in block)
+    (project / "src/service/routes.py").write_text(route, encoding="utf-8")
+    for arguments in (["check"], ["format", "--check"]):
+        command = [bench.python, "-m", "ruff", *arguments, "--no-cache", "src/service/routes.py"]
+        bench.run(command, project, timeout=60)
+    with bench.mypy("src/service/routes.py") as command:
+        bench.run(command, project, timeout=300)
+    with Service(project, bench.python, {"SERVICE_THREADS": "1"}) as service:
+        service.wait_ready()
+        best = post_json(service.port, "/best", [CLEAR, UNCLEAR]).json()
+    assert best["label"] == "setosa"
+    assert best["probabilities"]["setosa"] > 0.9
+
+
+def test_the_table_of_what_works_has_the_same_rows_for_each_framework(bench: Workbench) -> None:
+    tables = []
+    for framework in FRAMEWORKS:
+        project = bench.project(Variant(framework, "onnxruntime", "uvicorn"))
+        readme = (project / "README.md").read_text(encoding="utf-8")
+        (table,) = re.findall(r"^\| you want \|.*?\n\n", readme, re.MULTILINE | re.DOTALL)
+        tables.append(re.findall(r"^\| ([^|]+) \|", table, re.MULTILINE))
+    assert len(tables[0]) > 15
+    assert tables == tables[:1] * len(FRAMEWORKS)
+
+
 def test_the_make_targets_work_with_an_environment_of_ones_own(
     copy_of: Callable[[Variant], Path], bench: Workbench
 ) -> None:
@@ -47,7 +83,7 @@ def test_the_make_targets_work_with_an_environment_of_ones_own(
     for target in ("train", "lint", "test"):
         bench.run(["make", target, "RUN="], project, timeout=300, settings=path)
     listed = bench.run(["make", "help"], project, timeout=30)
-    for target in ("run", "train", "test", "lint", "lock", "image"):
+    for target in ("run", "dev", "train", "test", "lint", "lock", "image"):
         assert re.search(rf"^{target} ", listed, re.MULTILINE)
 
 

@@ -107,7 +107,7 @@ def test_disabled_choices_are_no_variants(partly_disabled: Path) -> None:
     found = variants(read_questions(partly_disabled))
     assert len(found) == 88
     assert not [variant for variant in found if variant.name.endswith("ninja-hypercorn")]
-    with pytest.raises(InferplateError, match="no valid combination"):
+    with pytest.raises(InferplateError, match="disables all of these combinations"):
         select(
             found,
             {"framework": ["ninja"], "server": ["hypercorn"]},
@@ -127,7 +127,7 @@ def test_copier_refuses_the_same_combinations(partly_disabled: Path, tmp_path: P
     [
         ("", "holds no questions"),
         ("framework: [", "is not YAML"),
-        ("framework: {choices: [fastapi]}", "offers no choices of runtime"),
+        ("framework: {choices: [fastapi]}", "has no choices for runtime"),
     ],
 )
 def test_questions_that_cannot_be_read_are_told_in_one_line(

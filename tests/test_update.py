@@ -432,7 +432,7 @@ def test_a_conflict_is_listed_and_continue_waits_until_it_is_resolved(
     edit(project, {"Makefile": new(stub)})
     code, printed, error = inferplate("update", project, "--continue")
     assert (code, error) == (0, "")
-    assert "Complete, and the tests pass" in printed
+    assert "The update is complete and the tests pass" in printed
 
     edit(project, {"Makefile": new(stub.replace("exit 0", "exit 3"))})
     code, _, error = inferplate("update", project, "--continue")
@@ -456,12 +456,12 @@ REFUSALS: dict[str, tuple[list[str], str]] = {
     "no version at all": (["--to", "v0.2.O"], "no version 'v0.2.O': did you mean v0.2.0?"),
     "no such framework": (["--framework", "fastpi"], "unknown framework 'fastpi': did you mean"),
     "no such question": (["--set", "licens=MIT"], "unknown answer 'licens': did you mean"),
-    "no such choice": (["--set", "licence=GPL"], "unknown licence 'GPL': known are"),
+    "no such choice": (["--set", "licence=GPL"], "unknown licence 'GPL': choose from"),
     "no such choice among some": (["--set", "deploy=compos"], "did you mean 'compose'?"),
-    "refused by its validator": (["--set", "author= me"], "no blanks at the beginning"),
+    "refused by its validator": (["--set", "author= me"], "remove the blanks at the beginning"),
     "a computed answer": (["--set", "slug=mine"], "unknown answer 'slug'"),
     "no answer": (["--set", "licence"], "give it as KEY=VALUE"),
-    "two things at once": (["--continue", "--dry-run"], "goes with no other option"),
+    "two things at once": (["--continue", "--dry-run"], "cannot be combined with other options"),
 }
 
 
@@ -479,8 +479,8 @@ def test_what_cannot_be_asked_for_is_refused_in_a_line(
 
 
 BAD_PROJECTS: dict[str, tuple[dict[str, Edit], str]] = {
-    "no answers file": ({".copier-answers.yml": gone}, "it is no project that came from"),
-    "no origin": ({".copier-answers.yml": new("framework: ninja\n")}, "no '_src_path' and"),
+    "no answers file": ({".copier-answers.yml": gone}, "it is not a project made from"),
+    "no origin": ({".copier-answers.yml": new("framework: ninja\n")}, "not record '_src_path' and"),
     "no YAML": ({".copier-answers.yml": new("a: b: c\n")}, "is not YAML"),
     "no network": (set_answers("/history", "/nowhere"), "cannot reach the template at"),
     "unknown version": (set_answers("v0.1.0", "v9.0.0"), "has no version 'v9.0.0'"),
@@ -508,7 +508,7 @@ def test_what_is_not_committed_is_refused(make_project: MakeProject, inferplate:
     edit(project, {"notes.txt": new("mine\n")})
     assert "not committed (notes.txt)" in inferplate("update", project)[2]
     shutil.rmtree(project / ".git")
-    assert "not in a git repository: 'git init'" in inferplate("update", project)[2]
+    assert "not in a git repository: run 'git init'" in inferplate("update", project)[2]
     Git(project).raw("init", "--quiet")
     assert "not committed" in inferplate("update", project)[2]
 

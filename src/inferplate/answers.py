@@ -19,7 +19,7 @@ def split_answers(given: Iterable[str]) -> dict[str, str]:
     pairs = {text: text.partition("=") for text in given}
     for text, (_, equals, _) in pairs.items():
         if not equals:
-            raise InferplateError(f"{text!r} is no answer: give it as KEY=VALUE")
+            raise InferplateError(f"{text!r} is not an answer: give it as KEY=VALUE")
     return {name.strip(): value for name, _, value in pairs.values()}
 
 
@@ -33,7 +33,7 @@ def read_version(template: Path, version: str) -> dict[str, Any]:
         return read_questions(template)
     except InferplateError as error:
         reason = str(error).replace(f"{template}/", "")
-        raise InferplateError(f"{version} has no questions to answer: {reason}") from error
+        raise InferplateError(f"{version} has no questions: {reason}") from error
 
 
 def read_answers(given: Mapping[str, str], questions: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What is checked of every variant: functions that raise `CheckFailed`, with their names."""
+"""The checks that every variant must pass: functions that raise `CheckFailed`."""
 
 import difflib
 from collections.abc import Callable
@@ -32,7 +32,7 @@ class Check:
 
 
 def check_render(bench: Workbench, variant: Variant) -> None:
-    """Render twice, without trust, and look at what came out."""
+    """Render twice, without trust, and look at the result."""
     folders = [bench.root / "renders" / side / variant.name for side in "ab"]
     try:
         first, second = (
@@ -72,10 +72,10 @@ def check_suite(bench: Workbench, variant: Variant) -> None:
 CHECKS: Final = {
     check.name: check
     for check in (
-        Check("render", "rendered twice without trust, equal, nothing left over", check_render),
+        Check("render", "rendered twice without trust, with equal results", check_render),
         Check("lint", "ruff check, ruff format", check_lint),
         Check("types", "mypy --strict", check_types),
-        Check("dependencies", "what is declared is what is imported", check_dependencies),
+        Check("dependencies", "imports what it declares, and the reverse", check_dependencies),
         Check("openapi", "the OpenAPI document is the snapshot", check_openapi),
         Check("suite", "the emitted tests", check_suite),
         Check("server", "started, asked over HTTP, drained, ended in time", check_server),

@@ -49,17 +49,15 @@ Runtime = Annotated[list[str] | None, _axis("runtime", "Only this model runtime;
 Server = Annotated[list[str] | None, _axis("server", "Only this server; repeatable.")]
 Covering = Annotated[
     bool,
-    typer.Option(
-        "--covering", help="Only as many as have every framework, runtime and server in them."
-    ),
+    typer.Option("--covering", help="Only a few that cover every framework, runtime and server."),
 ]
 
 
 @app.callback()
 def inferplate(context: typer.Context) -> None:
-    """Emits inference services for any framework, model runtime and server, and proves them.
+    """Make, update and verify inference services for any framework, runtime and server.
 
-    Exit codes: 0 done; 1 refused or failed, conflicts left; 2 not understood; 130 interrupted.
+    Exit codes: 0 done; 1 refused, failed, or conflicts left; 2 wrong usage; 130 interrupted.
     """
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
@@ -68,38 +66,38 @@ def inferplate(context: typer.Context) -> None:
 @app.command("new")
 def new_project(
     destination: Annotated[
-        Path, typer.Argument(metavar="DEST", help="Where to put it: a new folder, or an empty one.")
+        Path, typer.Argument(metavar="DEST", help="The folder to make, or an empty one.")
     ],
     framework: Annotated[str | None, _axis("framework", "The web framework.")] = None,
     runtime: Annotated[str | None, _axis("runtime", "The model runtime.")] = None,
     server: Annotated[str | None, _axis("server", "The server.")] = None,
     name: Annotated[
-        str | None, typer.Option(metavar="TITLE", help="What the service is called.")
+        str | None, typer.Option(metavar="TITLE", help="The title of the service.")
     ] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option(
             "--set",
             metavar="KEY=VALUE",
-            help="Give any other answer, such as licence=MIT; repeatable.",
+            help="Answer another question, such as licence=MIT; repeatable.",
         ),
     ] = None,
     defaults: Annotated[
-        bool, typer.Option("--defaults", help="Ask nothing: take the defaults for the rest.")
+        bool, typer.Option("--defaults", help="Ask nothing, and take the defaults for the rest.")
     ] = False,
     ref: Annotated[
         str | None,
         typer.Option(
             metavar="VERSION",
-            help="The version of the template, from its repository. Without it: the installed one.",
+            help="Version of the template, from its repository. [default: the installed one]",
         ),
     ] = None,
 ) -> None:
-    """Make a service, with the answers given and asked for.
+    """Make a service. Ask for the answers that the options do not give.
 
-    Answers are checked before anything is asked or written; 'inferplate variants' lists what there
-    is. A folder that has something in it is refused. Whenever it fails, or at Ctrl-C, nothing is
-    left behind.
+    The command checks the answers before it asks or writes anything; 'inferplate variants' lists
+    the choices. It rejects a folder that is not empty. If it fails, or at Ctrl-C, it leaves nothing
+    behind.
     """
     from rich.console import Console
 
@@ -121,37 +119,38 @@ def update_project(
         typer.Option(
             "--set",
             metavar="KEY=VALUE",
-            help="Change any other answer that 'status' shows; repeatable.",
+            help="Change another answer that 'status' shows; repeatable.",
         ),
     ] = None,
     to: Annotated[
         str | None,
         typer.Option(
             metavar="VERSION",
-            help="The version to go to. Without it: the newest, or with other answers the same.",
+            help="Version to update to. [default: the newest; with other answers, the same]",
         ),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show what would change, and change nothing.")
+        bool, typer.Option("--dry-run", help="Show what would change, but change nothing.")
     ] = False,
     allow_delete: Annotated[
         bool,
         typer.Option(
-            "--allow-delete", help="Delete files that you edited and the template no longer has."
+            "--allow-delete",
+            help="Delete files that you edited, if the template no longer has them.",
         ),
     ] = False,
     resume: Annotated[
         bool,
         typer.Option(
-            "--continue", help="Check that all conflicts are resolved, and run 'make test'."
+            "--continue", help="Check that you have resolved all conflicts, and run 'make test'."
         ),
     ] = False,
 ) -> None:
-    """Bring a project to a newer version or to other answers.
+    """Update a project to a newer version or to other answers.
 
-    What you have edited is merged. The result lies in the work tree for you to look at, and to
-    commit. The exit code is 1 when conflicts are left, which are listed; whenever it fails for
-    another reason the project is as it was.
+    The command merges your edits. It writes the result to the work tree, for you to look at and to
+    commit. If conflicts are left, it lists them and exits with 1. If it fails for another reason,
+    the project is as before.
     """
     from rich.console import Console
 
@@ -163,11 +162,13 @@ def update_project(
     switch = _answers(settings, {"framework": framework, "runtime": runtime, "server": server})
     if resume:
         if switch or to or dry_run or allow_delete:
-            raise InferplateError("--continue goes with no other option")
+            raise InferplateError("--continue cannot be combined with other options")
         project = Project.read(directory)
         check_resolved(project)
         run_suite(project)
-        console.print(f"Complete, and the tests pass: commit the update to {project.version}.")
+        console.print(
+            f"The update is complete and the tests pass: commit the update to {project.version}."
+        )
         return
     code = update(
         directory, switch, to, dry_run=dry_run, allow_delete=allow_delete, console=console
@@ -180,7 +181,7 @@ def show_status(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="The project.")] = Path(),
     format: Annotated[str, typer.Option(metavar="table|json")] = "table",
 ) -> None:
-    """Show a project's version, answers, edits and your files."""
+    """Show the version, the answers, your edits and your files."""
     if format not in ("table", "json"):
         raise unknown("format", format, ("table", "json"))
     from rich.console import Console
@@ -204,10 +205,11 @@ def list_variants(
     server: Server = None,
     covering: Covering = False,
     format: Annotated[
-        str, typer.Option(metavar="|".join(_FORMATS), help="'github': the matrix of a workflow.")
+        str,
+        typer.Option(metavar="|".join(_FORMATS), help="'github' prints the matrix of a workflow."),
     ] = "table",
 ) -> None:
-    """List the valid combinations, as copier.yml has them."""
+    """List the valid combinations of copier.yml."""
     if format not in _FORMATS:
         raise unknown("format", format, _FORMATS)
     found = _selected(framework, runtime, server, only_covering=covering)
@@ -231,24 +233,25 @@ def verify_variants(
     server: Server = None,
     covering: Covering = False,
     jobs: Annotated[
-        int, typer.Option(min=0, help="Variants at a time; 0: as many as processors.")
+        int, typer.Option(min=0, help="Variants to check in parallel; 0: one for each CPU.")
     ] = 0,
     keep: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Keep the emitted projects in this empty folder."),
+        typer.Option(metavar="DIR", help="Keep the emitted projects, in this empty folder."),
     ] = None,
     check: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="Only this check; repeatable.")
     ] = None,
     report: Annotated[
         tuple[str, Path] | None,
-        typer.Option(metavar="json|junit FILE", help="Write the results to a file as well."),
+        typer.Option(metavar="json|junit FILE", help="Also write the results to a file."),
     ] = None,
 ) -> None:
     """Emit combinations and check each of them.
 
-    Format, types, tests, a real server asked and ended, and more. Needs an environment that holds
-    every framework, runtime and server. The exit code is 1 when a check failed.
+    The checks are format, types, tests, a real server that is asked and stopped, and more. They
+    need an environment with every framework, runtime and server. The exit code is 1 if a check
+    failed.
     """
     from inferplate.report import WRITERS, write_report
     from inferplate.signals import interruptible
@@ -276,10 +279,10 @@ app.command("bench")(bench)
 
 
 def run() -> int:
-    """Run the command line and return its exit code; what goes wrong is told in one line.
+    """Run the command line and return its exit code; print errors in one line.
 
     Raises:
-        KeyboardInterrupt: at Ctrl-C, where it did not come to the code for that.
+        KeyboardInterrupt: at Ctrl-C, if no command has handled it.
     """
     from typer.exceptions import Abort, TyperException
 
@@ -303,13 +306,13 @@ def _tell(message: str, code: int) -> int:
 
 
 def _answers(settings: list[str] | None, options: Mapping[str, str | None]) -> dict[str, str]:
-    """Put together the answers that are given with ``--set`` and by options of their own."""
+    """Combine the answers that are given with ``--set`` and with their own options."""
     from inferplate.answers import split_answers
 
     by_option = {name: given for name, given in options.items() if given is not None}
     by_key = split_answers(settings or [])
     if twice := by_option.keys() & by_key.keys():
-        raise InferplateError(f"{min(twice)} is given twice, by an option and by --set")
+        raise InferplateError(f"{min(twice)} is given twice, with an option and with --set")
     return by_key | by_option
 
 

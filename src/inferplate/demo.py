@@ -1,4 +1,4 @@
-"""The shortest way from nothing to a prediction: ``python -m inferplate.demo DIRECTORY``."""
+"""The shortest way to a prediction: ``python -m inferplate.demo DIRECTORY``."""
 
 import json
 import os
@@ -39,7 +39,7 @@ def run_demo(project: Path) -> None:
         service.terminate()
         service.wait_exit()
     service.log.unlink()
-    print(f"\nThat was {project}: a service with the default answers. To go on:\n")
+    print(f"\nThat was {project}: a service with the default answers. Next:\n")
     _show_next(project)
 
 
@@ -55,7 +55,7 @@ def _show_next(project: Path) -> None:
     for command, purpose in commands.items():
         print(f"  {command:<{width}}  # {purpose}" if purpose else f"  {command}")
     copier, template = _shown(_tool("copier")), template_root().resolve()
-    print(f"\nTo be asked for the answers: {copier} copy {template} my-service")
+    print(f"\nTo choose the answers yourself: {copier} copy {template} my-service")
 
 
 def _emit(project: Path) -> None:

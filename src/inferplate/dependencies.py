@@ -1,4 +1,4 @@
-"""Whether a project declares what it imports, and imports what it declares."""
+"""Checks that a project declares what it imports, and imports what it declares."""
 
 import ast
 import sys
@@ -17,7 +17,7 @@ from inferplate.matrix import Variant
 from inferplate.workbench import Workbench
 
 _LOADED_BY_NAME: Final = frozenset({"httptools", "scikit-learn", "uvloop"})
-"""Distributions that others load when they are there; no import shows that they are needed."""
+"""Distributions that others load if they are installed; nothing imports them."""
 
 _OWN: Final = frozenset({"service", "conftest", "managed", "train"})
 
@@ -52,8 +52,8 @@ def _undeclared(where: str, imports: set[str], declared: set[str]) -> Iterator[s
     for module in sorted(imports):
         owners = _owners(module)
         if not owners & declared:
-            named = " or ".join(sorted(owners)) or "no distribution that is installed"
-            yield f"{where} imports {module}, which is of {named} and not declared"
+            named = " or ".join(sorted(owners)) or "a distribution that is not installed"
+            yield f"{where} imports {module}, of {named}, without declaring it"
 
 
 def _named(imports: set[str]) -> set[str]:

@@ -47,10 +47,10 @@ class Git:
     ) -> bytes:
         """Run a command and return what it prints.
 
-        ``accept``: the highest exit code that is no error. ``shielded``: Ctrl-C does not reach it.
+        ``accept``: the highest exit code that is not an error. ``shielded``: from Ctrl-C.
 
         Raises:
-            GitError: it failed, took over `timeout` seconds, or there is no git.
+            GitError: it failed, took longer than `timeout` seconds, or git is not installed.
         """
         try:
             done = subprocess.run(  # noqa: S603 - git's own commands
@@ -64,9 +64,9 @@ class Git:
                 start_new_session=shielded,
             )
         except FileNotFoundError:
-            raise GitError("the program git is needed and was not found") from None
+            raise GitError("git is not installed") from None
         except subprocess.TimeoutExpired:
-            raise GitError(f"git {arguments[0]} took over {timeout:g} s") from None
+            raise GitError(f"git {arguments[0]} took longer than {timeout:g} s") from None
         if not 0 <= done.returncode <= accept:
             said = done.stderr.decode("utf-8", "replace").split("\n")
             reason = next((line for line in reversed(said) if line.strip()), "no reason given")

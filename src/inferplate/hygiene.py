@@ -33,14 +33,14 @@ def _collisions(files: dict[str, bytes]) -> Iterator[str]:
     folded = Counter(name.casefold() for name in files)
     for name in files:
         if folded[name.casefold()] > 1:
-            yield f"{name} differs from another name by case only"
+            yield f"{name} differs from another name only in case"
 
 
 def _of_names(files: dict[str, bytes]) -> Iterator[str]:
     for name in files:
         parts = PurePosixPath(name).parts
         if any(_ILLEGAL.search(part) or _DEVICES.fullmatch(part) for part in parts):
-            yield f"{name} is no legal name on Windows"
+            yield f"{name} is not a valid name on Windows"
         if len(name) > _LONGEST_PATH:
             yield f"{name} is longer than {_LONGEST_PATH} characters"
         if name.endswith(".jinja") or _JINJA.search(name):
@@ -54,7 +54,7 @@ def _of_contents(files: dict[str, bytes]) -> Iterator[str]:
         if b"\0" in content:
             continue
         if b"\r" in content:
-            yield f"{name} has other line ends than LF"
+            yield f"{name} has line ends that are not LF"
         if PurePosixPath(name).suffix in _VENDORED:
             continue
         try:

@@ -132,13 +132,13 @@ def check_predictions(port: int, golden: Golden) -> None:
     body, headers = binary_request(golden.name, golden.datatype, golden.shape, golden.values)
     as_binary = _success(ask(port, "POST", path, body, headers), f"{path} with binary tensors")
     if as_binary.headers.get("content-type") != "application/octet-stream":
-        raise CheckFailed(f"{path} answers binary tensors asked for with {as_binary.headers}")
+        raise CheckFailed(f"{path} answers a request for binary tensors with {as_binary.headers}")
     named = decode_outputs(as_json)
     if not alike(named, decode_outputs(as_binary), _ROUNDING):
-        raise CheckFailed(f"{path} answers otherwise in binary than in JSON: {named}")
+        raise CheckFailed(f"{path} answers differently in binary and in JSON: {named}")
     missing = [value for value in _numbers(typed["predictions"]) if not _occurs(value, named)]
     if missing:
-        raise CheckFailed(f"{path} answers {named}, without {missing} of what /predict answers")
+        raise CheckFailed(f"{path} answers {named}; /predict also answers {missing}")
 
 
 def check_metrics(port: int) -> None:
@@ -171,7 +171,9 @@ def check_drain(service: Running, golden: Golden) -> None:
             raise service.failure("a request with half a body is not in flight")
         service.terminate()
         if not wait_until(lambda: not service.answers_ready(), _NOTICE_SECONDS):
-            raise service.failure(f"the service is ready {_NOTICE_SECONDS:g} s after SIGTERM")
+            raise service.failure(
+                f"the service still reports ready {_NOTICE_SECONDS:g} s after SIGTERM"
+            )
         try:
             answer = held.finish()
         except OSError as error:

@@ -72,7 +72,7 @@ def axis_choices(questions: Mapping[str, Any]) -> dict[str, list[Choice]]:
     """
     missing = [axis for axis in AXES if not (questions.get(axis) or {}).get("choices")]
     if missing:
-        raise InferplateError(f"{QUESTIONS} offers no choices of {missing[0]}")
+        raise InferplateError(f"{QUESTIONS} has no choices for {missing[0]}")
     return {axis: list(read_choices(questions[axis]["choices"])) for axis in AXES}
 
 
@@ -93,7 +93,7 @@ def select(
     """Keep the variants that have one of the wanted values on every axis that names any.
 
     Raises:
-        InferplateError: a value is no choice of its axis, or all its combinations are disabled.
+        InferplateError: a value is not a choice of its axis, or all its combinations are disabled.
     """
     for axis, values in wanted.items():
         known = [choice.value for choice in choices[axis]]
@@ -106,7 +106,7 @@ def select(
         if all(not values or getattr(variant, axis) in values for axis, values in wanted.items())
     ]
     if not selected:
-        raise InferplateError("no valid combination is left: the template disables all of them")
+        raise InferplateError("the template disables all of these combinations: choose others")
     return selected
 
 

@@ -74,14 +74,14 @@ def new(
 
 
 def _check_free(destination: Path) -> None:
-    """Refuse what would overwrite or mix with something that is there."""
+    """Reject a destination that is already in use."""
     if destination.is_dir():
         if any(destination.iterdir()):
             raise InferplateError(f"{destination} is not empty: choose another folder")
         return
     for path in (destination, *destination.parents):
         if path.is_symlink() or (path.exists() and not path.is_dir()):
-            raise InferplateError(f"{path} is no folder: choose another destination")
+            raise InferplateError(f"{path} is not a folder: choose another destination")
 
 
 def _find(ref: str | None, folder: Path) -> _Template:
@@ -97,7 +97,7 @@ def _find(ref: str | None, folder: Path) -> _Template:
 
 def _tell_what_is_left_out(console: Console) -> None:
     if Git(template_root()).text("status", "--porcelain", "--", QUESTIONS, "template"):
-        console.print("The template has changes that are not committed: they are left out.")
+        console.print("The template has uncommitted changes; the service comes without them.")
 
 
 def _unanswered(questions: Mapping[str, Any], answers: Mapping[str, Any]) -> list[str]:
@@ -127,9 +127,7 @@ def _check(
         render(template.folder, folder / "check", texts)
     if not sys.stdin.isatty():
         missing = ", ".join(_unanswered(questions, answers))
-        raise InferplateError(
-            f"there is no terminal to ask for {missing}: give them, or --defaults"
-        )
+        raise InferplateError(f"no terminal to ask for {missing}: give them, or --defaults")
 
 
 def _render(
@@ -141,7 +139,7 @@ def _render(
     try:
         settings = load_settings()
     except SettingsError as error:
-        raise InferplateError(f"your settings of Copier cannot be used: {error}") from None
+        raise InferplateError(f"cannot use your settings of Copier: {error}") from None
     data = {**answers, **template.origin()}
     render(template.folder, destination, data, settings=settings, ask=ask)
 

@@ -18,7 +18,7 @@ def check_openapi(bench: Workbench, variant: Variant) -> None:
     """Compare the document that ``python -m service openapi`` writes with the snapshot."""
     path = snapshot_path(bench, variant)
     if not path.exists():
-        raise CheckFailed(f"there is no {path}")
+        raise CheckFailed(f"{path} does not exist")
     expected, found = path.read_text(encoding="utf-8"), document(bench, variant)
     if expected != found:
         changes = difflib.unified_diff(
@@ -35,7 +35,7 @@ def document(bench: Workbench, variant: Variant) -> str:
     try:
         return normalised(json.loads(written))
     except json.JSONDecodeError as error:
-        raise CheckFailed(f"'python -m service openapi' wrote no JSON: {error}") from None
+        raise CheckFailed(f"'python -m service openapi' did not write JSON: {error}") from None
 
 
 def normalised(document: Any) -> str:

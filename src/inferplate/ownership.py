@@ -1,4 +1,4 @@
-"""Whose a file is. The user's files are named in one place: the ``_exclude`` of ``copier.yml``."""
+"""Who owns a file. One place names the user's files: the ``_exclude`` of ``copier.yml``."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -10,7 +10,7 @@ from inferplate.source import QUESTIONS
 
 
 def users_files(template: Path, answers: Mapping[str, Any]) -> Callable[[str], bool]:
-    """Return what tells of a path whether the file is the user's."""
+    """Return a function that returns whether the file of a path is the user's."""
     from pathspec import GitIgnoreSpec
 
     return GitIgnoreSpec.from_lines(sorted(users_patterns(template, answers))).match_file

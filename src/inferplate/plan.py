@@ -155,7 +155,7 @@ def _target(project: Project, releases: Releases, to: str | None, *, keep: bool)
         return target
     if to:
         raise InferplateError(
-            f"{target} is older than the project's {project.version}: an update only goes forward"
+            f"{target} is older than the project's {project.version}: an update cannot go back"
         )
     return project.version
 
@@ -166,7 +166,9 @@ def _render_new(
     try:
         return render_template(template, project, version, answers, folder)
     except InferplateError as error:
-        raise InferplateError(f"{version} cannot be had with these answers: {error}") from error
+        raise InferplateError(
+            f"{version} cannot be rendered with these answers: {error}"
+        ) from error
 
 
 def _changelog(new: Rendered, before: str, version: str) -> str:

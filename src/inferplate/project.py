@@ -38,7 +38,7 @@ class Project:
             recorded = yaml.safe_load(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise InferplateError(
-                f"{root} has no {ANSWERS_FILE}: it is no project that came from the template"
+                f"{root} has no {ANSWERS_FILE}: it is not a project made from the template"
             ) from None
         except OSError as error:
             raise InferplateError(f"cannot read {path}: {error.strerror}") from None
@@ -48,7 +48,7 @@ class Project:
         source, version = origin.get("_src_path"), origin.get("_commit")
         if not source or not version:
             raise InferplateError(
-                f"{path} records no '_src_path' and '_commit': "
+                f"{path} does not record '_src_path' and '_commit': "
                 "it was not made from a version of the template"
             )
         answers = {key: value for key, value in origin.items() if not key.startswith("_")}
@@ -64,7 +64,7 @@ class Project:
         """Return git at the top of the repository that the project is in.
 
         Raises:
-            InferplateError: it is in none.
+            InferplateError: it is not in one.
         """
         return Git(Path(self._ask("--show-toplevel")))
 
@@ -73,7 +73,7 @@ class Project:
         """Return where the project is in its repository: nothing, or ``folder/``.
 
         Raises:
-            InferplateError: it is in none.
+            InferplateError: it is not in one.
         """
         return self._ask("--show-prefix")
 
@@ -88,13 +88,13 @@ class Project:
         if changed:
             more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
             raise InferplateError(
-                f"{self.root} has changes that are not committed ({changed[0][3:]}{more}): "
+                f"{self.root} has uncommitted changes ({changed[0][3:]}{more}): "
                 "commit or stash them first"
             )
         try:
             return self.repository.text("rev-parse", "--verify", f"HEAD:{self.prefix}")
         except GitError:
-            raise InferplateError(f"{self.root} is in no commit: commit it first") from None
+            raise InferplateError(f"{self.root} is not in any commit: commit it first") from None
 
     def _ask(self, question: str) -> str:
         try:
@@ -103,5 +103,5 @@ class Project:
             if "not a git repository" not in str(error):
                 raise
             raise InferplateError(
-                f"{self.root} is not in a git repository: 'git init', add and commit it first"
+                f"{self.root} is not in a git repository: run 'git init', add and commit it first"
             ) from None

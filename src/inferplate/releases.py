@@ -32,7 +32,7 @@ class Releases:
         """Clone the source into a folder.
 
         Raises:
-            Unreachable: it cannot be reached within `timeout` seconds, or is no git repository.
+            Unreachable: it cannot be reached within `timeout` seconds, or is not a git repository.
         """
         self.source = source
         try:
@@ -116,7 +116,7 @@ def address(source: str) -> str:
 
 
 def newest(tags: Sequence[str]) -> str | None:
-    """Return the last of sorted tags that is no pre-release."""
+    """Return the last of sorted tags that is not a pre-release."""
     return next((tag for tag in reversed(tags) if not Version(tag).is_prerelease), None)
 
 

@@ -15,7 +15,7 @@ from inferplate.render import render
 class Rendered:
     """A version of the template, and what it emits for a project's answers.
 
-    ``is_users``: tells of a path whether the file is the user's own.
+    ``is_users``: returns whether the file of a path is the user's own.
     """
 
     template: Path

@@ -15,10 +15,10 @@ _MARKERS: Final = r"^(<{7}|>{7}) (yours|inferplate-|before updating|after updati
 
 
 def check_resolved(project: Project) -> None:
-    """Check that an update is complete: no conflict is left, and the answers are those of a render.
+    """Check that an update is complete: no conflicts are left, and the answers are as rendered.
 
     Raises:
-        InferplateError: it is not; the text says what is left.
+        InferplateError: it is not; the text says what is left to do.
     """
     pattern = ("--extended-regexp", "-e", _MARKERS, "--", f"./{project.prefix}")
     options = ("--untracked", "--files-with-matches", "-z", "--full-name")
@@ -43,10 +43,10 @@ def check_resolved(project: Project) -> None:
 
 
 def run_suite(project: Project) -> None:
-    """Run the project's tests as its Makefile does; what they print is shown.
+    """Run the project's tests as its Makefile does, and show their output.
 
     Raises:
-        InferplateError: there is no make.
+        InferplateError: make is not installed.
         CheckFailed: they fail.
     """
     make = shutil.which("make")
@@ -54,4 +54,4 @@ def run_suite(project: Project) -> None:
         raise InferplateError("make is not installed: run the tests yourself, as README.md says")
     done = subprocess.run([make, "test"], cwd=project.root, check=False)  # noqa: S603
     if done.returncode:
-        raise CheckFailed(f"'make test' exited with {done.returncode}; what it said is above")
+        raise CheckFailed(f"'make test' exited with {done.returncode}; its output is above")

@@ -76,7 +76,7 @@ class Service:
         """Wait until the service says that it is ready, with every worker.
 
         Raises:
-            CheckFailed: it ended, or is not ready in time.
+            CheckFailed: it ended, or was not ready in time.
         """
 
         def ready() -> bool:
@@ -88,11 +88,11 @@ class Service:
             raise self.failure(f"the service is not ready after {_READY_SECONDS:g} s")
 
     def answers_ready(self) -> bool:
-        """Tell whether a new connection gets a 200 from the readiness probe."""
+        """Return whether a new connection gets a 200 from the readiness probe."""
         return answers_ready(self.port)
 
     def ready_workers(self) -> float:
-        """Read from the metrics how many workers are ready, none if it cannot be told."""
+        """Read from the metrics how many workers are ready; 0 if they cannot be read."""
         try:
             return sum(value for _, value in samples(self.port, "inference_ready_workers"))
         except (OSError, http.client.HTTPException):
@@ -106,13 +106,13 @@ class Service:
         """Wait for the end of the service.
 
         Raises:
-            CheckFailed: it outlived its graceful time, or exited with another code than 0.
+            CheckFailed: it ran longer than its graceful time, or did not exit with 0.
         """
         budget = GRACEFUL_SECONDS + _EXIT_MARGIN
         try:
             code = self._process.wait(budget)
         except subprocess.TimeoutExpired:
-            raise self.failure(f"the service runs on {budget:g} s after SIGTERM") from None
+            raise self.failure(f"the service still runs {budget:g} s after SIGTERM") from None
         if code:
             raise self.failure(f"the service exited with {code} after SIGTERM")
 
@@ -133,7 +133,7 @@ class Service:
 
 
 def answers_ready(port: int) -> bool:
-    """Tell whether a new connection gets a 200 from the readiness probe."""
+    """Return whether a new connection gets a 200 from the readiness probe."""
     try:
         return ask(port, "GET", "/v2/health/ready", timeout=2).status == 200
     except (OSError, http.client.HTTPException):
@@ -141,7 +141,7 @@ def answers_ready(port: int) -> bool:
 
 
 def wait_until(condition: Callable[[], bool], seconds: float, *, every: float = 0.05) -> bool:
-    """Ask again and again, for some seconds, whether a condition holds."""
+    """Wait until a condition holds. Return whether it did within so many seconds."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:

@@ -1,4 +1,4 @@
-"""Says where a project stands: what ``inferplate status`` shows."""
+"""The state of a project: what ``inferplate status`` shows."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,11 +21,11 @@ _PATIENCE: Final = 20.0
 
 @dataclass(frozen=True)
 class Status:
-    """Where a project stands.
+    """The state of a project.
 
-    ``newest``: the newest released version; none: the source cannot be reached. ``edited``: what
+    ``newest``: the newest released version; None if the source cannot be reached. ``edited``: what
     the user did to files of the template, by path. ``yours``: the files that no update touches.
-    Both are none where that version of the template cannot be had. ``missing``: why any is none.
+    Both are None if that version of the template is not available. ``missing``: why any is None.
     """
 
     project: Project
@@ -35,7 +35,7 @@ class Status:
     missing: str = ""
 
     def document(self) -> dict[str, Any]:
-        """Return all of it as plain data."""
+        """Return the state as plain data."""
         return {
             "project": str(self.project.root),
             "source": self.project.source,
@@ -48,7 +48,7 @@ class Status:
         }
 
     def table(self) -> Group:
-        """Return all of it for a person."""
+        """Return the state as a table."""
         facts = Table.grid(padding=(0, 2))
         unknown = f"unknown: {self.missing}"
         origin = {"version": self.project.version, "newest": self.newest or unknown}
@@ -58,8 +58,10 @@ class Status:
         edited = [f"{path} ({how})" for path, how in (self.edited or {}).items()]
         none = unknown if self.edited is None else "none"
         lines = [
-            *_section("Edited files of the template; an update merges them:", edited or [none]),
-            *_section("Your files; no update touches them:", self.yours or [none]),
+            *_section(
+                "Files of the template that you edited; an update merges them:", edited or [none]
+            ),
+            *_section("Your files; an update does not touch them:", self.yours or [none]),
         ]
         return Group(facts, *(Text(line, overflow="fold") for line in lines))
 
@@ -73,7 +75,7 @@ def _shown(answer: Any) -> str:
 
 
 def status(project: Project) -> Status:
-    """Find out where a project stands."""
+    """Return the state of a project."""
     with temporary_folder() as folder:
         newest, missing = None, ""
         rendered: Rendered | None = None

@@ -1,4 +1,4 @@
-"""Shows an update and carries it out: what ``inferplate update`` does."""
+"""Shows an update and applies it: what ``inferplate update`` does."""
 
 import shlex
 from collections.abc import Mapping
@@ -18,9 +18,9 @@ from inferplate.signals import interruptible, undisturbed
 
 _WHAT_TO_DO: Final = {
     "contents": "choose between the marked lines",
-    "add/add": "you and the template have added it: choose between the marked lines",
-    "binary": "it is yours as it was: compare it with the template's",
-    "rename/rename": "you and the template have moved it elsewhere: keep one",
+    "add/add": "you and the template have both added it: choose between the marked lines",
+    "binary": "it has your version: compare it with the template's",
+    "rename/rename": "you and the template have moved it to different places: keep one",
 }
 
 
@@ -33,10 +33,10 @@ def update(
     allow_delete: bool,
     console: Console,
 ) -> int:
-    """Update a project and show what is done; return the exit code, 1 where conflicts are left.
+    """Update a project and show what changes; return the exit code, 1 if conflicts are left.
 
     Raises:
-        InferplateError, KeyboardInterrupt: nothing was done, for the reason in the text.
+        InferplateError, KeyboardInterrupt: nothing was changed; the text says why.
     """
     with interruptible():
         plan = plan_update(Project.read(root), switch, to, allow_delete=allow_delete)
@@ -56,7 +56,7 @@ def update(
     with undisturbed():
         _show_rest(plan, console)
         if dry_run:
-            console.print("Nothing was changed: this was a dry run.")
+            console.print("This was a dry run: nothing was changed.")
             return 0
         _show_next(plan, console)
         return 1 if plan.conflicts else 0
@@ -95,14 +95,14 @@ def _edits(change: Change, plan: Plan) -> str:
 def _show_rest(plan: Plan, console: Console) -> None:
     _list(
         console,
-        "Still deleted, as you left them, though the template has changed them:",
+        "Still deleted, as you left them, although the template has changed them:",
         plan.stay_deleted,
     )
-    _list(console, "Yours, written for the old answers, left for you to port:", plan.to_port)
+    _list(console, "Your files that are written for the old answers; port them:", plan.to_port)
     conflicts = [
         f"{path}: {_WHAT_TO_DO.get(kind, kind)}" for path, kind in sorted(plan.conflicts.items())
     ]
-    _list(console, "Conflicts, left for you to resolve:", conflicts)
+    _list(console, "Conflicts; resolve them:", conflicts)
 
 
 def _show_next(plan: Plan, console: Console) -> None:

@@ -41,7 +41,7 @@ def select_checks(names: Sequence[str]) -> list[Check]:
     """Find checks by name, all of them if none is named.
 
     Raises:
-        InferplateError: there is no such check.
+        InferplateError: a check does not exist.
     """
     for name in names:
         if name not in CHECKS:

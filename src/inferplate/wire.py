@@ -53,7 +53,7 @@ def ask(
     """Send one request over a connection of its own.
 
     Raises:
-        OSError, http.client.HTTPException: there is no answer.
+        OSError, http.client.HTTPException: no answer came.
     """
     connection = http.client.HTTPConnection(HOST, port, timeout=timeout)
     try:

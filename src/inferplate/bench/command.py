@@ -25,22 +25,24 @@ _SUITES: Final = ("reference",)
 def bench(
     framework: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="Measure this web framework; all if none; repeatable."),
+        typer.Option(metavar="NAME", help="Measure this web framework; repeatable. [default: all]"),
     ] = None,
     runtime: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="Measure this runtime; onnxruntime if none; repeatable."),
+        typer.Option(
+            metavar="NAME", help="Measure this runtime; repeatable. [default: onnxruntime]"
+        ),
     ] = None,
     server: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="Measure this server; uvicorn if none; repeatable."),
+        typer.Option(metavar="NAME", help="Measure this server; repeatable. [default: uvicorn]"),
     ] = None,
     peer: Annotated[
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            help="Measure this as well, with one worker, on JSON: naive, bare, bare-inline, "
-            "bentoml, kserve, litserve, mlserver or ray; as it comes, and with its own batching; "
+            help="Also measure this, with one worker, on JSON: naive, bare, bare-inline, "
+            "bentoml, kserve, litserve, mlserver or ray; each also with its own batching; "
             "repeatable.",
         ),
     ] = None,
@@ -49,7 +51,7 @@ def bench(
         typer.Option(
             metavar="MODEL",
             help="tabular (boosted trees, 10 µs a row), mlp (50 µs), embed (a transformer, 6 ms), "
-            "the path of an .onnx file of yours, or example: what each runtime's project trains. "
+            "the path of your .onnx file, or example: the model that each runtime trains. "
             "[default: tabular]; repeatable.",
         ),
     ] = None,
@@ -62,18 +64,18 @@ def bench(
     ] = None,
     rows: Annotated[
         list[int] | None,
-        typer.Option(metavar="N", min=1, help="Rows a request; repeatable. [default: 1]"),
+        typer.Option(metavar="N", min=1, help="Rows in a request; repeatable. [default: 1]"),
     ] = None,
     connections: Annotated[
         list[int] | None,
-        typer.Option(min=1, help="Closed loop with so many connections; repeatable. [default: 16]"),
+        typer.Option(min=1, help="Closed loop with N connections; repeatable. [default: 16]"),
     ] = None,
     open_loop: Annotated[
         list[str] | None,
         typer.Option(
             metavar="RATE",
-            help="Open loop with so many requests per second, or, as 60%, with that share of what "
-            "the model alone carries; repeatable.",
+            help="Open loop with so many requests per second, or, as in 60%, a share of what "
+            "the model alone can answer; repeatable.",
         ),
     ] = None,
     workers: Annotated[
@@ -81,39 +83,40 @@ def bench(
         typer.Option(
             metavar="N",
             min=1,
-            help="Worker processes, each with a processor; repeatable. [default: 1]",
+            help="Worker processes, each with its own CPU; repeatable. [default: 1]",
         ),
     ] = None,
     rounds: Annotated[
-        int, typer.Option(metavar="N", min=1, help="Each asks everyone everything once.")
+        int, typer.Option(metavar="N", min=1, help="Rounds; each makes every measurement once.")
     ] = 3,
-    seconds: Annotated[int, typer.Option(metavar="N", min=1, help="Of each measurement.")] = 2,
+    seconds: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Seconds for each measurement.")
+    ] = 2,
     suite: Annotated[
         str | None,
         typer.Option(
             metavar="|".join(_SUITES),
-            help="The measurements of docs/benchmarks.md, instead of --model to --workers; "
-            "compares the result with the targets.",
+            help="Make the measurements of docs/benchmarks.md, instead of --model to --workers, "
+            "and compare the result with the targets.",
         ),
     ] = None,
     python: Annotated[
         str | None,
         typer.Option(
             metavar="FILE",
-            help="Run services and peers with this interpreter, which must have all they need, "
-            "instead of installing each in an environment of its own.",
+            help="Run services and peers with this interpreter, which needs all their packages, "
+            "instead of installing each in its own environment.",
         ),
     ] = None,
     output: Annotated[
         Path, typer.Option(metavar="DIR", help="Write results.json, README.md and plots here.")
     ] = Path("benchmark-results"),
 ) -> None:
-    """Measure services side by side on this machine.
+    """Measure services and other model servers on this machine.
 
-    Emitted ones, and other model servers. Servers and load generators are pinned to processors of
-    their own, rounds are interleaved, answers are checked. What to compare is the CPU time per
-    request; differences under 20 % mean nothing. Needs wrk, h2load and the extra 'bench'. The exit
-    code is 1 when something could not be measured.
+    The command emits the services, pins servers and load generators to their own CPUs, interleaves
+    the rounds and checks the answers. Compare the CPU time per request; ignore differences below
+    20 %. You need wrk, h2load and the extra 'bench'. The exit code is 1 if a measurement failed.
     """
     _require_extra()
     from inferplate.bench.contestants import WIRES
@@ -131,7 +134,7 @@ def bench(
     given = {"model": model, "wire": wire, "rows": rows, "connections": connections}
     given |= {"open-loop": open_loop, "workers": workers}
     if suite and (clash := next((name for name, value in given.items() if value), None)):
-        raise InferplateError(f"--suite has its own --{clash}: give one of the two")
+        raise InferplateError(f"--suite sets --{clash} itself: give one of the two")
     for name in wire or ():
         if name not in WIRES:
             raise unknown("wire", name, WIRES)
@@ -163,7 +166,7 @@ def _require_extra() -> None:
     missing = [name for name in _LIBRARIES if not importlib.util.find_spec(name)]
     if missing:
         raise InferplateError(
-            f"{missing[0]} is not installed: bench needs pip install 'inferplate[bench]'"
+            f"{missing[0]} is not installed: install the extra, pip install 'inferplate[bench]'"
         )
 
 
@@ -171,7 +174,7 @@ def _interpreter(given: str) -> str:
     """Find an interpreter from here: services run elsewhere."""
     found = shutil.which(given)
     if not found:
-        raise InferplateError(f"--python {given!r} is no interpreter: give the path of one")
+        raise InferplateError(f"--python {given!r} is not an interpreter: give the path of one")
     return str(Path(found).absolute())
 
 
@@ -219,7 +222,7 @@ def _rate(text: str) -> "Open | Share":
         value = 0.0
     if not 0 < value < float("inf"):
         raise InferplateError(
-            f"--open-loop {text!r} is neither a rate, as 500, nor a share, as 60%"
+            f"--open-loop {text!r} is neither a rate, such as 500, nor a share, such as 60%"
         )
     return Open(value) if number == text else Share(value / 100)
 

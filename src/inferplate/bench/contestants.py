@@ -59,7 +59,7 @@ class Contestant:
 
 
 def matches(found: Sequence[float], expected: Iterable[Sequence[float]]) -> bool:
-    """Tell whether numbers are those of one of the expected sequences, but for rounding."""
+    """Return whether numbers equal one of the expected sequences, up to rounding."""
     return any(alike(list(found), list(known), _TOLERANCE) for known in expected)
 
 

@@ -70,7 +70,7 @@ class Model:
 
     @property
     def is_vector(self) -> bool:
-        """Tell whether an instance is one flat list of floats."""
+        """Return whether an instance is one flat list of floats."""
         return (
             len(self.inputs) == 1
             and self.inputs[0].datatype in ("FP32", "FP64")
@@ -79,7 +79,7 @@ class Model:
 
     @property
     def is_typed(self) -> bool:
-        """Tell whether the benchmark's own ``predict.py`` describes its instances."""
+        """Return whether the benchmark's own ``predict.py`` describes its instances."""
         return (
             self.is_vector
             and self.inputs[0].name == TYPED_INPUT
@@ -119,10 +119,10 @@ def load(path: Path) -> Model:
     """Read the signature of an ONNX model.
 
     Raises:
-        InferplateError: it is no ONNX model, or has an input that cannot be made up.
+        InferplateError: it is not an ONNX model, or has an input that cannot be made up.
     """
     if not path.is_file():
-        raise InferplateError(f"there is no model {path}")
+        raise InferplateError(f"{path} does not exist")
     inputs = []
     sizes = set()
     running = session(path)
@@ -148,7 +148,7 @@ def session(path: Path) -> Any:
     """Open an ONNX Runtime session with one thread.
 
     Raises:
-        InferplateError: the file is no ONNX model.
+        InferplateError: the file is not an ONNX model.
     """
     import onnxruntime
 
@@ -159,7 +159,7 @@ def session(path: Path) -> Any:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:
         cause = str(error).partition("\n")[0]
-        raise InferplateError(f"{path} cannot be loaded: {cause}") from None
+        raise InferplateError(f"cannot load {path}: {cause}") from None
 
 
 def _values(tensor: Input, rows: int) -> "NDArray[Any]":

@@ -51,7 +51,7 @@ def read_peers(name: str, root: Path | None = None) -> list[Peer]:
     """Read a peer: as it comes, and once more with its own batching where it has any.
 
     Raises:
-        InferplateError: there is no such peer, or its description lacks something.
+        InferplateError: the peer does not exist, or its description lacks something.
     """
     folder = root or benchmarks_root() / "peers"
     known = peer_names(root)

@@ -1,4 +1,4 @@
-"""What is asked of whom: stages of a model and a number of workers, and their scenarios."""
+"""The measurements of a run: stages (a model, a number of workers) and their scenarios."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -85,7 +85,7 @@ class _Running:
 
 
 def takes_part(peer: Peer, scenario: Scenario) -> bool:
-    """Tell whether a peer is asked in a scenario: tensors and typed instances are ours alone."""
+    """Return whether a scenario includes a peer: only our services take tensors and instances."""
     return scenario.wire == "json" and (not scenario.baselines_only or peer.name in BASELINES)
 
 

@@ -87,7 +87,7 @@ class Server:
         self.seconds_to_ready = time.perf_counter() - self._began
 
     def is_alive(self) -> bool:
-        """Tell whether the probe is answered with a 200."""
+        """Return whether the probe gets a 200."""
         return ask(self.port, "GET", self._ready, timeout=30).status == 200
 
     def cpu_seconds(self) -> float:

@@ -1,4 +1,4 @@
-"""The targets of the reference suite, and what was reached."""
+"""The targets of the reference suite, and the figures that services reach."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,8 +20,8 @@ _MODELS: Final = ("tabular", "mlp", "embed")
 class Target:
     """A line of the table.
 
-    ``bound``: what is to be reached, at least if ``at_least``, else at most; ``bounds``: where it
-    differs, by framework. ``reach``: the figure of a service, NaN where it was not measured.
+    ``bound``: the lower bound if ``at_least``, else the upper bound; ``bounds``: other bounds, by
+    framework. ``reach``: returns the figure of a service, NaN if it was not measured.
     """
 
     text: str
@@ -31,7 +31,7 @@ class Target:
     bounds: Mapping[str, float] = field(default_factory=dict)
 
     def is_met(self, service: str, reached: float) -> bool:
-        """Tell whether what a service reached will do."""
+        """Return whether a figure of a service meets the target."""
         bound = self.bounds.get(service.split()[0], self.bound)
         return reached >= bound if self.at_least else reached <= bound
 

@@ -1,4 +1,4 @@
-"""Train the example model: iris species from four measurements, by LightGBM.
+"""Train the example model: iris species from four measurements, with LightGBM.
 
 Writes ``models/iris.txt`` and its manifest. Run it from the project: ``python train.py``.
 """

@@ -20,7 +20,7 @@ MODELS = Path(__file__).parent / "models"
 
 
 def convert(classifier: LogisticRegression) -> openvino.Model:
-    """Write a logistic regression in OpenVINO's operations."""
+    """Convert a logistic regression to operations of OpenVINO."""
     measurements = ops.parameter([-1, 4], np.float32)
     weights = classifier.coef_.astype(np.float32)
     bias = classifier.intercept_.astype(np.float32)

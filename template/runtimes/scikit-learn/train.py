@@ -1,4 +1,4 @@
-"""Train the example model: iris species from four measurements, by scikit-learn.
+"""Train the example model: iris species from four measurements, with scikit-learn.
 
 Writes ``models/iris.skops`` and its manifest. Run it from the project: ``python train.py``.
 """

@@ -1,4 +1,4 @@
-"""Train the example model: whether a sentence is negative or positive, by a tiny BERT.
+"""Train the example model: whether a sentence is negative or positive, with a tiny BERT.
 
 Writes the folder ``models/sentiment`` and its manifest. Run it from the project:
 ``python train.py``.
@@ -46,7 +46,7 @@ def sentences() -> list[tuple[str, int]]:
 
 
 def make_tokenizer(texts: Sequence[str]) -> PreTrainedTokenizerFast:
-    """Take the words of some texts as the vocabulary."""
+    """Make a tokenizer whose vocabulary is the words of these texts."""
     normalizer = normalizers.BertNormalizer()
     splitter = pre_tokenizers.BertPreTokenizer()
     words = {

@@ -1,4 +1,4 @@
-"""Train the example model: iris species from four measurements, by XGBoost.
+"""Train the example model: iris species from four measurements, with XGBoost.
 
 Writes ``models/iris.ubj`` and its manifest. Run it from the project: ``python train.py``.
 """

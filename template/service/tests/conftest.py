@@ -1,15 +1,15 @@
 """Fixtures for all tests. This file belongs to the template."""
 
-import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx
 import pytest
-from managed.support import import_main, running, until_ready
+from managed.importing import import_main, isolate
+from managed.support import running, until_ready
 
 from service.ops import process
-from service.ops.settings import PREFIX, Settings
+from service.ops.settings import Settings
 
 PROJECT = Path(__file__).parents[1]
 
@@ -20,11 +20,8 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture(autouse=True)
-def _own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Keep the developer's settings and .env file out of the tests."""
-    for name in [name for name in os.environ if name.upper().startswith(PREFIX)]:
-        monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
+def _isolated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    isolate(monkeypatch, tmp_path)
 
 
 @pytest.fixture(autouse=True)

@@ -1,6 +1,5 @@
 """Fixtures: the service around a model made for a test."""
 
-import os
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -9,17 +8,9 @@ from typing import Any, Protocol
 import httpx
 import pytest
 
-from managed.support import (
-    Doubler,
-    FakeRuntime,
-    Service,
-    Shell,
-    import_with_stand_ins,
-    running,
-    until_ready,
-    write_model,
-)
-from service.ops.settings import PREFIX, Settings
+from managed.importing import Shell, import_with_stand_ins, isolate
+from managed.support import Doubler, FakeRuntime, Service, running, until_ready, write_model
+from service.ops.settings import Settings
 
 
 class Start(Protocol):
@@ -40,9 +31,7 @@ class Serve(Protocol):
 def shell(tmp_path_factory: pytest.TempPathFactory) -> Shell:
     """Import the service with stand-ins for your modules, once for all tests."""
     with pytest.MonkeyPatch.context() as patch:
-        for name in [name for name in os.environ if name.upper().startswith(PREFIX)]:
-            patch.delenv(name)
-        patch.chdir(tmp_path_factory.mktemp("empty"))
+        isolate(patch, tmp_path_factory.mktemp("empty"))
         return import_with_stand_ins()
 
 

@@ -1,43 +1,27 @@
 """What the tests share: a model, a runtime that has it, and a running service."""
 
 import asyncio
-import importlib
-import sys
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import anyio
 import httpx
-import pytest
 from asgi_lifespan import LifespanManager
 
-import service
 from service.core import manifest
 from service.core.engine import Engine
 from service.core.manifest import Manifest
 from service.core.tensors import Signature, Tensors, TensorSpec
 from service.interfaces import Model
-from service.ops import logs
 from service.web.front import Front
 
 INFER = "/v2/models/doubler/infer"
 ONE_ROW_A_BATCH = {"max_batch_size": 1}
 
-_STAND_INS = Path(__file__).with_name("stand_in")
-_IMPORTED_ANEW = (
-    "predict",
-    "routes",
-    "runtime",
-    "settings",
-    "dependencies",
-    "app",
-    "main",
-    "__main__",
-)
 _START_LIMIT = 60
 """Seconds that a real model may take to load."""
 
@@ -138,6 +122,7 @@ async def until_ready(service: Service, failures: list[str]) -> None:
 
 
 def rows(*values: float, **changed: Any) -> dict[str, Any]:
+    """Make a request of the protocol, with one row for each value."""
     data = [value for value in values for _ in range(2)]
     tensor = {"name": "x", "shape": [len(values), 2], "datatype": "FP32", "data": data}
     return {"inputs": [tensor], **changed}
@@ -161,73 +146,7 @@ async def held(
 
 
 def outputs(answer: httpx.Response) -> list[float]:
+    """Return one value of each row of an answer, which must be a success."""
     assert answer.status_code == 200, answer.text
     data: list[float] = answer.json()["outputs"][0]["data"]
     return data[::2]
-
-
-def import_main() -> Any:
-    """Import `service.main`, and leave the logs to pytest."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(logs, "configure_logging", lambda settings: None)
-        return importlib.import_module("service.main")
-
-
-@dataclass(frozen=True)
-class Shell:
-    """The modules around core, web and ops, imported with stand-ins for yours."""
-
-    modules: dict[str, Any]
-
-    @property
-    def main(self) -> Any:
-        return self.modules["main"]
-
-    @property
-    def command_line(self) -> Any:
-        return self.modules["__main__"]
-
-    def put_into_place(self, patch: pytest.MonkeyPatch) -> None:
-        """Let ``service`` have these modules: frameworks look them up by name, also later."""
-        for name, module in self.modules.items():
-            patch.setitem(sys.modules, f"service.{name}", module)
-            patch.setattr(service, name, module, raising=False)
-
-
-def import_with_stand_ins() -> Shell:
-    """Import the service with stand-ins for your modules, and put yours back into their place.
-
-    Your settings remain, with their defaults: `service.app` may use some of your own.
-    """
-    with pytest.MonkeyPatch.context() as patch, _forgotten(*_IMPORTED_ANEW):
-        patch.setattr(service, "__path__", [str(_STAND_INS), *service.__path__])
-        settings: Any = importlib.import_module("service.settings")
-        defaults = settings.OwnSettings.model_construct()
-        patch.setattr(settings, "own_settings", lambda: defaults)
-        import_main()
-        importlib.import_module("service.__main__")
-        return Shell(
-            {name: vars(service)[name] for name in _IMPORTED_ANEW if hasattr(service, name)}
-        )
-
-
-@contextmanager
-def _forgotten(*names: str) -> Iterator[None]:
-    """Let modules of `service` be imported anew; afterwards they are as they were."""
-
-    def forget() -> dict[str, tuple[Any, Any]]:
-        return {
-            name: (sys.modules.pop(f"service.{name}", None), vars(service).pop(name, None))
-            for name in names
-        }
-
-    before = forget()
-    try:
-        yield
-    finally:
-        forget()
-        for name, (module, attribute) in before.items():
-            if module is not None:
-                sys.modules[f"service.{name}"] = module
-            if attribute is not None:
-                setattr(service, name, attribute)

@@ -12,9 +12,9 @@ import pytest
 
 from managed.support import Doubler, until
 from service.core.batching import Batcher, Limits, Pace
-from service.core.context import RequestContext
 from service.core.errors import DeadlineExceeded, QueueFull, RequestCancelled
 from service.core.model_thread import ModelThread
+from service.core.request_context import RequestContext
 
 pytestmark = pytest.mark.anyio
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 import service
-from managed.support import Doubler, FakeRuntime, Shell
+from managed.importing import Shell
+from managed.support import Doubler, FakeRuntime
 from service.core import manifest
 from service.core.tensors import Signature, TensorSpec
 

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 from managed.conftest import Serve, Start
-from managed.support import INFER, Doubler, FakeRuntime, Shell, running, until, write_model
-from service.core.context import RequestContext
+from managed.importing import Shell
+from managed.support import INFER, Doubler, FakeRuntime, running, until, write_model
 from service.core.engine import Engine
 from service.core.errors import InvalidTensors, NotReady
+from service.core.request_context import RequestContext
 from service.core.tensors import Signature, TensorSpec
 from service.ops import process
 from service.ops.settings import Settings

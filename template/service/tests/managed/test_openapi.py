@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
-from managed.support import Shell
+from managed.importing import Shell
 
 pytestmark = pytest.mark.anyio
 

@@ -7,7 +7,8 @@ import httpx
 import pytest
 
 from managed.conftest import Serve
-from managed.support import Doubler, Shell
+from managed.importing import Shell
+from managed.support import Doubler
 
 pytestmark = pytest.mark.anyio
 

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from service.core.context import RequestContext
+from service.core.request_context import RequestContext
 
 
 def test_deadline_is_counted_from_arrival_on_the_monotonic_clock() -> None:
