@@ -11,9 +11,9 @@ from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
 from service.core.batching import Batcher, Limits
-from service.core.request_context import RequestContext
 from service.core.errors import DeadlineExceeded, InferenceFailed, QueueFull
 from service.core.model_thread import ModelThread
+from service.core.request_context import RequestContext
 from service.core.tensors import Tensors
 
 EXAMPLES = 1000

@@ -13,6 +13,7 @@ from inferplate.running import Service
 from inferplate.source import template_root
 from inferplate.wire import post_json
 from inferplate.workbench import Workbench
+from service.ops.settings import settings_table
 
 pytestmark = pytest.mark.slow
 
@@ -95,6 +96,16 @@ def test_the_readme_names_files_that_are_there(
     for line in layout.splitlines():
         name = line.split()[0]
         assert (project / name).exists() or (project / "src/service" / name).exists(), name
+
+
+@pytest.mark.parametrize("shown", COVERING_VARIANTS, ids=str)
+def test_the_readme_lists_every_setting(shown: Variant, bench: Workbench) -> None:
+    readme = (bench.project(shown) / "README.md").read_text(encoding="utf-8")
+    listed = [line for line in readme.splitlines() if line.startswith("| `SERVICE_")]
+    assert listed == [
+        f"| `{variable}` | {f'`{default}`' if default else ''} | {description} |"
+        for variable, default, description in settings_table()
+    ]
 
 
 def code_blocks(markdown: str, language: str) -> list[str]:

@@ -127,7 +127,7 @@ MERGED: dict[str, tuple[str, Edit]] = {
     ),
     "a line in a file that was renamed": ("tests/test_settings.py", last("# mine: renamed")),
 }
-RENAMED_FROM, DELETED = "tests/test_config.py", "tests/test_load.py"
+RENAMED_FROM, DELETED = "tests/managed/test_settings.py", "tests/managed/test_batching.py"
 NINJA, LITESTAR = (
     Variant(framework, DEFAULT.runtime, DEFAULT.server) for framework in ("ninja", "litestar")
 )
@@ -387,9 +387,9 @@ def test_edits_follow_a_file_that_the_template_moves(make_project: MakeProject) 
 
 def test_what_the_user_deleted_stays_deleted_and_is_named(make_project: MakeProject) -> None:
     project = make_project()
-    save(project, {"tests/test_load.py": gone})
-    assert update(project, PREVIOUS).stay_deleted == ["tests/test_load.py"]
-    assert not (project / "tests/test_load.py").exists()
+    save(project, {"tests/managed/test_batching.py": gone})
+    assert update(project, PREVIOUS).stay_deleted == ["tests/managed/test_batching.py"]
+    assert not (project / "tests/managed/test_batching.py").exists()
 
 
 def test_a_project_within_a_larger_repository_is_updated(

@@ -19,7 +19,7 @@ from inferplate.workbench import Workbench
 _LOADED_BY_NAME: Final = frozenset({"httptools", "scikit-learn", "uvloop"})
 """Distributions that others load if they are installed; nothing imports them."""
 
-_OWN: Final = frozenset({"conftest", "managed", "service", "tests", "train"})
+_OWN: Final = frozenset({"service", "conftest", "managed", "train"})
 
 
 def check_dependencies(bench: Workbench, variant: Variant) -> None:

@@ -68,9 +68,7 @@ def bench(
     ] = None,
     connections: Annotated[
         list[int] | None,
-        typer.Option(
-            min=1, help="Closed loop with this many connections; repeatable. [default: 16]"
-        ),
+        typer.Option(min=1, help="Closed loop with N connections; repeatable. [default: 16]"),
     ] = None,
     open_loop: Annotated[
         list[str] | None,

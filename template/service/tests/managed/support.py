@@ -194,13 +194,14 @@ class Shell:
             patch.setattr(service, name, module, raising=False)
 
 
-def import_with_stand_ins() -> Shell:
+def import_with_stand_ins(*folders: Path) -> Shell:
     """Import the service with stand-ins for your modules, and put yours back into their place.
 
-    Your settings remain, with their defaults: `service.app` may use some of your own.
+    ``folders``: with further stand-ins, which come before those in ``stand_in``. Your settings
+    remain, with their defaults: `service.app` may use some of your own.
     """
     with pytest.MonkeyPatch.context() as patch, _forgotten(*_IMPORTED_ANEW):
-        patch.setattr(service, "__path__", [str(_STAND_INS), *service.__path__])
+        patch.setattr(service, "__path__", [*map(str, (*folders, _STAND_INS)), *service.__path__])
         settings: Any = importlib.import_module("service.settings")
         defaults = settings.OwnSettings.model_construct()
         patch.setattr(settings, "own_settings", lambda: defaults)

@@ -21,7 +21,11 @@ async def test_keys(serve: Serve) -> None:
                 refused = await ask.post(path, json={}, headers=headers)
                 assert refused.status_code == 401
                 assert refused.headers["www-authenticate"] == "Bearer"
-        for headers in ({"x-api-key": KEY}, {"authorization": f"bearer {KEY}"}):
+        for headers in (
+            {"x-api-key": KEY},
+            {"authorization": f"Bearer {KEY}"},
+            {"authorization": "bearer another-key-long-enough"},
+        ):
             assert (await ask.post(INFER, json={}, headers=headers)).status_code == 400
             assert (await ask.post("/predict", json={}, headers=headers)).status_code == 422
             assert (await ask.post("/no/such/path", headers=headers)).status_code == 404
