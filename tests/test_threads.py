@@ -75,7 +75,8 @@ PROBE = """
 import sys
 from pathlib import Path
 
-from service import cpu, manifest, runtime
+from service import runtime
+from service.core import cpu, manifest
 
 described = manifest.read(Path("models"))
 artifact = manifest.verify(described, Path("models"), runtime.RUNTIME)

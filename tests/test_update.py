@@ -506,11 +506,11 @@ def test_a_project_that_cannot_be_updated_is_refused_in_a_line(
 def test_what_is_not_committed_is_refused(make_project: MakeProject, inferplate: Run) -> None:
     project = make_project()
     edit(project, {"notes.txt": new("mine\n")})
-    assert "not committed (notes.txt)" in inferplate("update", project)[2]
+    assert "uncommitted changes (notes.txt)" in inferplate("update", project)[2]
     shutil.rmtree(project / ".git")
     assert "not in a git repository: run 'git init'" in inferplate("update", project)[2]
     Git(project).raw("init", "--quiet")
-    assert "not committed" in inferplate("update", project)[2]
+    assert "uncommitted changes" in inferplate("update", project)[2]
 
 
 def without_python(text: str) -> str:

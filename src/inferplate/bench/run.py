@@ -205,7 +205,7 @@ class _Stage:
         return Question(self.stage.model, self.stage.workers, scenario.wire, scenario.rows, load)
 
     def _ask(self, entry: "_Asked", *, warm_up: bool = False) -> bool:
-        """Measure once, and tell whether to go on with it."""
+        """Measure once, and return whether to go on with it."""
         seconds = _WARM_UP_SECONDS if warm_up else self.plan.seconds
         name, server = entry.one.contestant.name, entry.one.server
         self._show(f"{entry.question}: {name}", question=entry.question)
