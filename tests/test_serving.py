@@ -43,7 +43,7 @@ def projects(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         (package / "ops").mkdir(parents=True)
         neutral = TEMPLATE / "service/src/service"
         shutil.copy(neutral / "__init__.py", package)
-        for module in ("__init__", "process", "settings", "supervisor"):
+        for module in ("__init__", "logs", "process", "settings", "supervisor"):
             shutil.copy(neutral / f"ops/{module}.py", package / "ops")
         shutil.copy(TEMPLATE / f"servers/{server}/src/service/server.py", package)
         for module in ("__main__", "main"):

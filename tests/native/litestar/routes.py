@@ -100,7 +100,7 @@ async def tensors(engine: EngineDep, context: ContextDep) -> list[int]:
 
 @get("/structured")
 async def structured() -> None:
-    raise HTTPException(status_code=409, extra=[{"stock": 0}], headers={"X-Stock": "0"})
+    raise HTTPException("sold out", status_code=409, extra=[{"stock": 0}], headers={"X-Stock": "0"})
 
 
 @get("/query")

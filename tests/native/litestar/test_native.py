@@ -128,7 +128,7 @@ def test_structured_detail(client: TestClient) -> None:
     assert answer.status_code == 409
     assert answer.headers["x-stock"] == "0"
     assert answer.json()["errors"] == [{"stock": 0}]
-    assert answer.json()["detail"] == "Conflict"
+    assert answer.json()["detail"] == "sold out"
 
 
 def test_wrong_query(client: TestClient) -> None:

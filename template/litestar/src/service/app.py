@@ -43,8 +43,8 @@ def service_error(request: AnyRequest, error: ServiceError) -> Response[bytes]:
 
 
 def http_exception(request: AnyRequest, error: HTTPException) -> Response[bytes]:
-    detail = error.extra or error.detail
-    return problem_response(request, from_framework(error.status_code, detail, error.headers))
+    status, errors = error.status_code, error.extra or None
+    return problem_response(request, from_framework(status, error.detail, error.headers, errors))
 
 
 def validation_error(request: AnyRequest, error: ValidationException) -> Response[bytes]:

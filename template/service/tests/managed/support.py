@@ -105,7 +105,7 @@ async def running(app: Front) -> AsyncIterator[Service]:
             transport=httpx.ASGITransport(app=app), base_url="http://service"
         ) as client,
     ):
-        yield Service(app, app._engine, client)
+        yield Service(app, app.engine, client)
 
 
 async def until(condition: Callable[[], bool], limit: float = 10) -> None:

@@ -98,14 +98,14 @@ async def test_application_can_be_started_again(shell: Shell, folder: Path) -> N
     app = shell.main.create_app(settings, FakeRuntime(Doubler()))
     for _ in range(2):
         async with running(app) as service:
-            await until(lambda: app._engine.ready)
+            await until(lambda: app.engine.ready)
             infer = await service.client.post(INFER, json={"inputs": [TENSOR]})
             predict = await service.client.post(
                 "/predict", json={"instances": [{"left": 1, "right": 2}]}
             )
             assert infer.json()["outputs"][0]["data"] == [2, 4]
             assert predict.json()["predictions"] == [{"left": 2, "right": 4}]
-        assert not app._engine.ready
+        assert not app.engine.ready
 
 
 async def test_engine_without_a_service(folder: Path) -> None:

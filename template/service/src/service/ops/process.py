@@ -21,6 +21,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Final
 
+from service.ops.logs import configure_logging
 from service.ops.settings import Settings
 
 METRICS_DIRECTORY: Final = "PROMETHEUS_MULTIPROC_DIR"
@@ -145,6 +146,7 @@ def load_application(settings: Settings) -> Any:
     ends when the time to drain is over, even if something still runs in it. A worker also ends when
     its main process is gone, and leaves Ctrl-C to that process.
     """
+    configure_logging(settings)  # the process may be a new one
     if not is_main() and hasattr(os, "setpgrp"):
         os.setpgrp()
     limit = settings.drain_delay + settings.graceful_timeout + EXIT_MARGIN
@@ -157,7 +159,8 @@ def load_application(settings: Settings) -> Any:
         raise SystemExit(1) from error
     except Exception as error:
         log.exception("the application cannot be imported")
-        fail(f"the application cannot be imported: {_where(error)}{type(error).__name__}: {error}")
+        cause = f"{type(error).__name__}: {error}".partition("\n")[0]
+        fail(f"the application cannot be imported: {_where(error)}{cause}")
         raise SystemExit(1) from error
 
 

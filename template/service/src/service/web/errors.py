@@ -157,7 +157,10 @@ def protocol_error(error: ServiceError, request_id: str) -> ErrorResponse:
 
 
 def from_framework(
-    status: int, detail: object = None, headers: Mapping[str, str] | None = None
+    status: int,
+    detail: object = None,
+    headers: Mapping[str, str] | None = None,
+    errors: object = None,
 ) -> HTTPError:
     """Translate the HTTP exception of a framework, whether the framework or a route raised it.
 
@@ -170,7 +173,7 @@ def from_framework(
     if status == HTTPStatus.NOT_FOUND and detail in (None, "", phrase):
         return NotFound()
     if detail is None or isinstance(detail, str):
-        return HTTPError(status, detail or phrase, lower)
+        return HTTPError(status, detail or phrase, lower, errors)
     return HTTPError(status, phrase, lower, errors=detail)
 
 

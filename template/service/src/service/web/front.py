@@ -69,7 +69,7 @@ class Front:
         response: type[PredictResponse[Any]],
     ) -> None:
         self._settings: Final = settings
-        self._engine: Final = engine
+        self.engine: Final = engine
         self._predictor: Final = predictor
         self._framework: Final = framework
         self._schemas: Final = (request, response)
@@ -97,7 +97,7 @@ class Front:
             async with self._framework.lifespan() as state:
                 self._state = {
                     **(state or {}),
-                    "engine": self._engine,
+                    "engine": self.engine,
                     "predictor": self._predictor,
                 }
                 tasks = [asyncio.create_task(self._start()), asyncio.create_task(self._tick())]
@@ -106,7 +106,7 @@ class Front:
                 stage = "shutdown"
                 for task in tasks:
                     task.cancel()
-                await self._engine.close()
+                await self.engine.close()
                 self._publish_metrics()
         except Exception as error:
             log.exception("the lifespan of the application failed at %s", stage)
@@ -119,7 +119,7 @@ class Front:
         """Make the engine ready while probes are answered already. If it fails, end the service."""
         check = self._predictor.check_inputs if self._settings.predict_endpoint else None
         try:
-            await self._engine.start(check)
+            await self.engine.start(check)
         except (ArtifactError, ServiceError) as error:
             process.fail(str(error))
         except Exception as error:
@@ -139,7 +139,7 @@ class Front:
                 cycle.check()
 
     def _publish_metrics(self) -> None:
-        metrics.publish(len(self._in_flight), self._engine.queued_rows)
+        metrics.publish(len(self._in_flight), self.engine.queued_rows)
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = dict(scope["headers"])

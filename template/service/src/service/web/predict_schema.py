@@ -21,22 +21,12 @@ class PredictRequest(BaseModel, Generic[InstanceT]):
         min_length=1, description="What to predict, one prediction for each"
     )
 
-    @classmethod
-    def model_parametrized_name(cls, params: tuple[Any, ...]) -> str:
-        """Keep the plain name in the OpenAPI document."""
-        return cls.__name__
-
 
 class PredictResponse(BaseModel, Generic[PredictionT]):
     """One prediction for each instance, in their order."""
 
     predictions: list[PredictionT] = Field(description="The predictions, in the instances' order")
     model: ModelInfo = Field(description="The model that made them")
-
-    @classmethod
-    def model_parametrized_name(cls, params: tuple[Any, ...]) -> str:
-        """Keep the plain name in the OpenAPI document."""
-        return cls.__name__
 
 
 def instance_type(request: type[PredictRequest[Any]]) -> type[BaseModel]:

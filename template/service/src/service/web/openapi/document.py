@@ -8,7 +8,7 @@ import json
 from collections.abc import Sequence
 from typing import Any, Final
 
-from pydantic import BaseModel
+from pydantic import BaseModel, create_model
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from service.core import manifest
@@ -140,11 +140,16 @@ class _Description:
         response: type[PredictResponse[Any]],
     ) -> None:
         self._settings: Final = settings
-        self._request: Final = request
-        self._response: Final = response
+        # A subclass, because a generic model has no description, and a name with its parameters.
+        self._request: Final = create_model(
+            PredictRequest.__name__, __base__=request, __doc__=PredictRequest.__doc__
+        )
+        self._response: Final = create_model(
+            PredictResponse.__name__, __base__=response, __doc__=PredictResponse.__doc__
+        )
         models: dict[type[BaseModel], JsonSchemaMode] = dict(_MODELS)
         if settings.predict_endpoint:
-            models |= {request: "validation", response: "serialization"}
+            models |= {self._request: "validation", self._response: "serialization"}
         references, definitions = models_json_schema(
             list(models.items()), ref_template=_SCHEMAS + "{model}"
         )
