@@ -1,7 +1,7 @@
 #!/bin/sh
 # Commits the update to the template's newest version on a branch of its own, and prints the
-# branch's name; nothing where there is no newer version. Conflicts are marked in the files, and
-# listed in the message of the commit.
+# branch's name; without a newer version it prints nothing. Conflicts are marked in the files, and
+# listed in the commit message.
 set -eu
 
 if copier check-update --quiet; then
@@ -10,7 +10,7 @@ elif [ $? -ne 2 ]; then
     exit 1
 fi
 
-# With conflicts the update is there all the same; without it the reason is on standard error.
+# An update with conflicts is committed as well. If there is no update, the reason is on stderr.
 report=$(inferplate update) || ! git diff --quiet -- .copier-answers.yml || exit
 
 version=$(sed -n 's/^_commit: //p' .copier-answers.yml)

@@ -86,7 +86,7 @@ def describe(
     outputs: Sequence[TensorSpec],
     parameters: dict[str, Any] | None = None,
 ) -> Manifest:
-    """Make the manifest of an artifact. It belongs into the artifact's folder."""
+    """Return the manifest of an artifact. It belongs in the artifact's folder."""
     return Manifest(
         name=name,
         version=version,

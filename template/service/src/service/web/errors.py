@@ -112,7 +112,7 @@ class InvalidValues(HTTPError):
 
 
 class InternalError(HTTPError):
-    """A defect of the service or of the owner's routes; the log has it."""
+    """A defect of the service or of the owner's routes. Only the log says what it is."""
 
     reason = "error"
 
@@ -178,7 +178,7 @@ def from_framework(
 
 
 def from_exception(cause: BaseException) -> InternalError:
-    """Make an error of an exception that nobody expected; it is logged when it is answered."""
+    """Return an error for an exception that nobody expected; `problem` logs its cause."""
     error = InternalError()
     error.__cause__ = cause
     return error

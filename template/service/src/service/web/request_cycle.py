@@ -15,7 +15,7 @@ from service.web.errors import CLIENT_CLOSED_REQUEST, ErrorResponse
 class RequestCycle:
     """One request and its response. It is made in the task that answers.
 
-    ``closing``: called when the response begins; it returns whether to close the connection after.
+    ``closing``: whether to close the connection after this response; called when it begins.
     ``route``: the template of the path, for metrics. ``status``: zero until the response begins.
     """
 
