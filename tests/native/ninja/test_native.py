@@ -121,6 +121,22 @@ async def test_exceptions_of_middleware(
     assert caplog.text.count("RuntimeError: a secret") == 1
 
 
+async def test_websockets_are_refused_quietly(
+    client: httpx.AsyncClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    sent = []
+
+    async def receive() -> dict[str, str]:
+        return {"type": "websocket.connect"}
+
+    async def send(message: dict[str, str]) -> None:
+        sent.append(message["type"])
+
+    await app({"type": "websocket", "path": "/socket", "headers": []}, receive, send)
+    assert sent == ["websocket.close"]
+    assert not caplog.records
+
+
 async def test_metrics_have_the_routes(client: httpx.AsyncClient) -> None:
     await client.get("/query?n=1")
     assert 'route="/query"' in (await client.get("/metrics")).text

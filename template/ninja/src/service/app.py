@@ -144,6 +144,14 @@ class Handler(ASGIHandler):
     costs a hop to another thread.
     """
 
+    async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
+        """Refuse WebSockets, which Django does not know, in their handshake."""
+        if scope["type"] == "websocket":
+            await receive()
+            await send({"type": "websocket.close"})
+        else:
+            await super().__call__(scope, receive, send)  # type: ignore[arg-type]
+
     async def handle(self, scope: Scope, receive: Any, send: Any) -> None:
         async def send_lowercase(message: Mapping[str, Any]) -> None:
             headers = [(name.lower(), value) for name, value in message.get("headers", ())]
@@ -169,7 +177,7 @@ class Handler(ASGIHandler):
             response.close()
 
 
-app: ASGIApp = Handler()  # type: ignore[assignment]
+app: ASGIApp = Handler()
 
 
 # What `service.interfaces.Framework` asks for, besides `app`.

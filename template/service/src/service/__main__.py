@@ -12,6 +12,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from service.core import manifest
 from service.core.manifest import ArtifactError
 from service.core.tensors import TensorSpec
@@ -93,10 +95,14 @@ def _write_manifest(arguments: argparse.Namespace) -> None:
             outputs=outputs,
             parameters=parameters,
         )
-    except ValueError:
-        raise ArtifactError(
-            "--name and --version may have up to 128 letters, digits, dots, dashes and underscores"
-        ) from None
+    except ValidationError as error:
+        problem = error.errors()[0]
+        if problem["loc"][0] in ("name", "version"):
+            raise ArtifactError(
+                "--name and --version may have up to 128 letters, digits, dots, dashes and "
+                "underscores"
+            ) from None
+        raise ArtifactError(problem["msg"].removeprefix("Value error, ")) from None
     path = described.write(artifact.parent)
     print(f"{path}: {described.name} {described.version}")
     for kind, specs in (("input", inputs), ("output", outputs)):

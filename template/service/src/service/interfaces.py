@@ -30,7 +30,7 @@ class Model(Protocol):
     def run(self, batch: "Tensors") -> "Tensors":
         """Run the model on tensors by the manifest's names, and return its outputs by theirs.
 
-        What it raises fails only the rows that cause it.
+        The arrays are read-only. What it raises fails only the rows that cause it.
         """
         ...
 

@@ -122,6 +122,52 @@ async def test_engine_without_a_service(folder: Path) -> None:
         await engine.close()
 
 
+async def test_model_that_writes_into_its_input_does_not_start(
+    start: Start, folder: Path, failures: list[str]
+) -> None:
+    class Writer(Doubler):
+        def run(self, batch: Any) -> Any:
+            batch["x"] *= 2
+            return {"y": batch["x"]}
+
+    async with start(folder, Writer()):
+        await until(lambda: bool(failures))
+    assert "read-only" in failures[0]
+
+
+async def test_arrays_stay_those_of_the_caller(folder: Path) -> None:
+    engine = Engine(Settings(model_dir=folder), FakeRuntime(Doubler()))
+    await engine.start()
+    x = np.ones((1, 2), np.float32)
+    await engine.infer({"x": x})
+    x[0, 0] = 3
+    await engine.close()
+
+
+@pytest.mark.parametrize(
+    "outputs",
+    [
+        {"y": np.ones((1, 2), np.float64)},
+        {"y": np.ones((1, 3), np.float32)},
+        {"y": np.ones((2, 2), np.float32)},
+        {"z": np.ones((1, 2), np.float32)},
+        {},
+    ],
+    ids=["datatype", "width", "rows", "name", "nothing"],
+)
+async def test_outputs_that_change_after_warm_up_are_not_served(
+    serve: Serve, outputs: dict[str, Any]
+) -> None:
+    class Fickle(Doubler):
+        def run(self, batch: Any) -> Any:
+            return outputs if batch["x"].any() else super().run(batch)
+
+    async with serve(Fickle()) as service:
+        answer = await service.client.post(INFER, json={"inputs": [TENSOR]})
+    assert answer.status_code == 500
+    assert answer.json()["error"].startswith("The model could not process this request.")
+
+
 async def test_every_batch_size_is_warmed_up(start: Start, folder: Path) -> None:
     sizes: list[int] = []
 

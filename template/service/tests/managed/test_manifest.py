@@ -62,6 +62,8 @@ def test_other_files_are_refused(
         ("inputs", [], "inputs"),
         ("inputs", [{"name": "x", "datatype": "FLOAT", "shape": [-1, 2]}], "FLOAT"),
         ("surplus", 1, "surplus"),
+        ("inputs", [{"name": "x", "datatype": "FP32", "shape": [-1, 2]}] * 2, "the name 'x'"),
+        ("outputs", [{"name": "y", "datatype": "FP32", "shape": [-1, 2]}] * 2, "the name 'y'"),
     ],
 )
 def test_wrong_manifests_are_refused(folder: Path, key: str, value: Any, words: str) -> None:

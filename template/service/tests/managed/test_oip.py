@@ -154,6 +154,8 @@ async def test_compression_both_ways(
         (tensor(shape=[2, 3]), "disagree"),
         (tensor(shape=[2, -2]), "list of sizes"),
         (tensor(shape=[2**40, 2**40]), "elements"),
+        (tensor(shape=[0, 2**63], data=[]), "elements"),
+        (tensor(shape=[2**62, 0, 4], data=[]), "elements"),
         (tensor(shape="2,2"), "list of sizes"),
         (tensor(data=[[1, 2, 3], [4]]), "disagree"),
         (tensor(data=[1, 2, 3, "4"]), "not FP32"),

@@ -66,6 +66,13 @@ async def test_wrong_values(client: httpx.AsyncClient, body: str, field: str) ->
     assert [error["field"] for error in problem["errors"]] == [field]
 
 
+async def test_the_first_hundred_wrong_values_are_listed(client: httpx.AsyncClient) -> None:
+    problem = assert_problem(await post(client, b'{"instances": [' + b"{}," * 80 + b"{}]}"), 422)
+    assert problem["detail"].startswith("162 fields ")
+    assert len(problem["errors"]) == 100
+    assert problem["errors"][0]["field"] == "instances.0.left"
+
+
 async def test_words_are_not_taken_for_numbers(client: httpx.AsyncClient) -> None:
     body = b'{"instances": [{"left": 1, "right": 2, "NaN": "Infinity"}]}'
     problem = assert_problem(await post(client, body), 422)

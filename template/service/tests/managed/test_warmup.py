@@ -17,8 +17,8 @@ def test_warm_up_ends_at_the_first_batch_over_the_budget() -> None:
         return {"y": batch["x"]}
 
     seconds = itertools.count()
-    inputs, outputs = (TensorSpec("x", "FP32", (-1,)),), (TensorSpec("y", "FP32", (-1,)),)
-    timings = warm_up(run, inputs, outputs, 8, 0.5, clock=lambda: next(seconds))
+    inputs = (TensorSpec("x", "FP32", (-1,)),)
+    timings = warm_up(run, inputs, 8, 0.5, clock=lambda: next(seconds))
     assert timings == {1: 1}
     assert set(sizes) == {1}
 
@@ -38,8 +38,8 @@ def test_warm_up_tries_no_larger_batches_where_they_do_not_pay(
         now += row * len(batch["x"])
         return {"y": batch["x"]}
 
-    inputs, outputs = (TensorSpec("x", "FP32", (-1,)),), (TensorSpec("y", "FP32", (-1,)),)
-    timings = warm_up(run, inputs, outputs, 16, budget, clock=lambda: now)
+    inputs = (TensorSpec("x", "FP32", (-1,)),)
+    timings = warm_up(run, inputs, 16, budget, clock=lambda: now)
     assert list(timings) == tried
 
 

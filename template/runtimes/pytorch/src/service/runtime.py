@@ -10,7 +10,6 @@ The library is imported where it is used, so that importing this module stays ch
 import importlib
 import os
 import re
-import warnings
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -64,7 +63,8 @@ class Model:
         import torch
 
         with torch.inference_mode():
-            tensors = [torch.as_tensor(batch[name], device=self._device) for name in self._inputs]
+            # Copies: PyTorch ignores that the arrays are read-only.
+            tensors = [torch.tensor(batch[name], device=self._device) for name in self._inputs]
             positional = len(tensors) - len(self._keywords)
             keywords = zip(self._keywords, tensors[positional:], strict=True)
             result = self._module(*tensors[:positional], **dict(keywords))
@@ -94,7 +94,6 @@ def load(artifact: Path, manifest: Manifest, *, threads: int, device: str) -> Mo
     torch.set_num_threads(threads)
     if torch.get_num_interop_threads() != 1:  # may be set once only
         torch.set_num_interop_threads(1)
-    warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
     target = _device(device)
     if artifact.suffix == ".safetensors":
         module = _module(artifact, manifest.parameters, target)

@@ -20,7 +20,7 @@ from service.ops import metrics, process
 from service.ops.settings import Settings
 
 if TYPE_CHECKING:
-    from service.interfaces import Runtime
+    from service.interfaces import Model, Runtime
 
 log = logging.getLogger("service.engine")
 
@@ -110,7 +110,7 @@ class Engine:
         batch_seconds = 0.0
         if settings.warmup:
             budget = math.inf if settings.max_batch_size else settings.max_batch_latency
-            timings = await thread.call(warm_up, run, self.inputs, self.outputs, largest, budget)
+            timings = await thread.call(warm_up, run, self.inputs, largest, budget)
             if not settings.max_batch_size:
                 largest = best_batch_size(timings, budget)
             batch_seconds = timings[largest]
@@ -177,4 +177,21 @@ class Engine:
             artifact, manifest, threads=threads, device=self._settings.device
         )
         manifests.check_signature(manifest, model.signature)
-        return model.run
+        return _checked(model, self.outputs)
+
+
+def _checked(model: "Model", outputs: Sequence[TensorSpec]) -> Run:
+    """Return a model's ``run`` with arrays that it cannot change, and outputs that are checked.
+
+    The arrays may belong to others: a batch of one request has the request's own.
+    """
+
+    def run(batch: Tensors) -> Tensors:
+        views = {name: array.view() for name, array in batch.items()}
+        for view in views.values():
+            view.flags.writeable = False
+        results = model.run(views)
+        manifests.check_outputs(outputs, results)
+        return results
+
+    return run

@@ -6,9 +6,16 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    field_validator,
+)
 
-from service.core.tensors import Signature, TensorSpec
+from service.core.tensors import Signature, Tensors, TensorSpec
 
 FILE_NAME: Final = "manifest.json"
 
@@ -57,6 +64,15 @@ class Manifest(BaseModel):
     inputs: list[Tensor] = Field(min_length=1)
     outputs: list[Tensor] = Field(min_length=1)
     parameters: dict[str, Any] = Field(default_factory=dict)
+
+    @field_validator("inputs", "outputs")
+    @classmethod
+    def _names_must_differ(cls, tensors: list[Tensor]) -> list[Tensor]:
+        names = [tensor.name for tensor in tensors]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"two tensors have the name '{name}'")
+        return tensors
 
     @cached_property
     def info(self) -> ModelInfo:
@@ -207,6 +223,25 @@ def check_signature(manifest: Manifest, signature: Signature) -> None:
             )
         for in_model, in_manifest in pairs:
             _compare(kind, in_model, in_manifest, converts=signature.converts)
+
+
+def check_outputs(specs: Sequence[TensorSpec], outputs: Tensors) -> None:
+    """Check that a model returned the outputs of its manifest.
+
+    Raises:
+        ArtifactError: an output is missing, or has another datatype or shape.
+    """
+    for spec in specs:
+        array = outputs.get(spec.name)
+        if array is None:
+            raise ArtifactError(
+                f"the manifest names the output '{spec.name}', which the model does not have"
+            )
+        if array.dtype != spec.dtype or not spec.accepts(array.shape):
+            raise ArtifactError(
+                f"the model's output '{spec.name}' is {array.dtype} {list(array.shape)}, "
+                f"the manifest says {spec.datatype} {list(spec.shape)}"
+            )
 
 
 def _pairs_by_name(

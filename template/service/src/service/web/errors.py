@@ -28,6 +28,7 @@ log = logging.getLogger("service")
 CLIENT_CLOSED_REQUEST: Final = 499
 """The status under which proxies log a request whose client left. It is never sent."""
 
+_LISTED_ERRORS: Final = 100
 _STATUSES: Final[dict[type[ServiceError], int]] = {
     InvalidTensors: HTTPStatus.BAD_REQUEST,
     TooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
@@ -98,17 +99,20 @@ class UnsupportedMediaType(HTTPError):
 
 
 class InvalidValues(HTTPError):
-    """Well-formed JSON with wrong values. ``errors``: the path of each value, and the reason."""
+    """Well-formed JSON with wrong values.
+
+    ``errors``: the path of each value, and the reason. The response lists the first 100.
+    """
 
     reason = "invalid"
 
     def __init__(self, errors: Sequence[tuple[str, str]]) -> None:
         count = len(errors)
-        super().__init__(
-            HTTPStatus.UNPROCESSABLE_ENTITY,
-            f"{count} field{'s' if count != 1 else ''} did not pass validation.",
-            errors=[{"field": field, "reason": reason} for field, reason in errors],
-        )
+        detail = f"{count} field{'s' if count != 1 else ''} did not pass validation."
+        if count > _LISTED_ERRORS:
+            detail += f" The first {_LISTED_ERRORS} are listed."
+        listed = [{"field": field, "reason": reason} for field, reason in errors[:_LISTED_ERRORS]]
+        super().__init__(HTTPStatus.UNPROCESSABLE_ENTITY, detail, errors=listed)
 
 
 class InternalError(HTTPError):

@@ -299,7 +299,7 @@ def _shape(name: str, shape: Any, max_elements: int) -> list[int]:
         raise InvalidTensors(f"The input '{name}': 'shape' must be a list of sizes.")
     if len(shape) > 32:
         raise InvalidTensors(f"The input '{name}' has more than 32 dimensions.")
-    if math.prod(shape) > max_elements:
+    if max(math.prod(shape), *shape, 0) > max_elements:  # a zero hides how large the others are
         raise InvalidTensors(f"The input '{name}' has more than {max_elements} elements.")
     return shape
 
