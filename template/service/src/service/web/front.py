@@ -152,8 +152,10 @@ class Front:
             context,
             receive,
             send,
-            # While the service drains, clients must not reuse their connections.
-            closing=lambda: self._draining and scope["http_version"].startswith("1"),
+            http_version=scope["http_version"],
+            has_body=b"transfer-encoding" in headers
+            or headers.get(b"content-length", b"0") != b"0",
+            draining=lambda: self._draining,
         )
         render = protocol_error if oip.owns(path) else problem
         self._in_flight[cycle] = None

@@ -11,16 +11,27 @@ from service.ops import metrics
 from service.web.asgi import Message, Receive, Send, respond
 from service.web.errors import CLIENT_CLOSED_REQUEST, ErrorResponse
 
+_DISCARDED_BYTES: Final = 2**20
+"""More of a body that nobody needs is not read: the connection is closed instead."""
+
 
 class RequestCycle:
     """One request and its response. It is made in the task that answers.
 
-    ``closing``: whether to close the connection after this response; called when it begins.
-    ``route``: the template of the path, for metrics. ``status``: zero until the response begins.
+    ``has_body``: whether the request announces a body. ``draining``: whether the service drains,
+    so that clients must not reuse their connections. ``route``: the template of the path, for
+    metrics. ``status``: zero until the response begins.
     """
 
     def __init__(
-        self, context: RequestContext, receive: Receive, send: Send, closing: Callable[[], bool]
+        self,
+        context: RequestContext,
+        receive: Receive,
+        send: Send,
+        *,
+        http_version: str,
+        has_body: bool,
+        draining: Callable[[], bool],
     ) -> None:
         self.context: Final = context
         self.route = "unmatched"
@@ -30,9 +41,11 @@ class RequestCycle:
             (b"server", b"inference"),
             (b"x-request-id", context.request_id.encode("ascii")),
         ]
-        self._closing: Final = closing
+        self._can_close: Final = http_version.startswith("1")
+        self._draining: Final = draining
         self._receive: Final = receive
         self._send: Final = send
+        self._has_body: Final = has_body
         self._body: bytes | None = None
         self._complete = False
         self._reading = False
@@ -83,7 +96,7 @@ class RequestCycle:
         """
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            if self._closing():
+            if self._can_close and (self._draining() or not await self._discard_body()):
                 self._headers.append((b"connection", b"close"))
             message = {**message, "headers": [*message.get("headers", ()), *self._headers]}
         elif not message.get("more_body", False):
@@ -124,6 +137,27 @@ class RequestCycle:
         """Stop waiting for the client to disconnect."""
         if self._disconnect_task is not None:
             self._disconnect_task.cancel()
+
+    async def _discard_body(self) -> bool:
+        """Read what is left of the body, so that the connection can be used for another request.
+
+        Returns:
+            Whether nothing is left: it was neither too large nor too late.
+        """
+        if not self._has_body:
+            return True
+        size = 0
+        while not self._complete and size <= _DISCARDED_BYTES:
+            if time.monotonic() >= self.context.deadline:
+                return False
+            try:
+                message = await self.receive()
+            except DeadlineExceeded:
+                return False
+            if message["type"] == "http.disconnect":
+                return False
+            size += len(message.get("body", b""))
+        return self._complete
 
     async def _wait_for_disconnect(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":

@@ -1,0 +1,86 @@
+"""Requests that are rejected before their body was read."""
+
+from typing import Any
+
+import pytest
+
+from managed.conftest import Serve
+from managed.support import Doubler, Service
+
+pytestmark = pytest.mark.anyio
+
+CHUNK = 2**18
+
+
+@pytest.mark.parametrize("header", ["content-length", "transfer-encoding"])
+async def test_the_rest_of_a_body_is_read(serve: Serve, header: str) -> None:
+    async with serve(Doubler()) as service:
+        response, left = await reject(service, 3, header, "1.1")
+    assert response["status"] == 404
+    assert left == 0
+    assert (b"connection", b"close") not in response["headers"]
+
+
+async def test_connection_is_closed_if_the_rest_is_large(serve: Serve) -> None:
+    async with serve(Doubler()) as service:
+        response, left = await reject(service, 20, "content-length", "1.1")
+    assert left > 0
+    assert (b"connection", b"close") in response["headers"]
+
+
+async def test_connection_is_closed_if_the_rest_is_late(serve: Serve) -> None:
+    async with serve(Doubler(), request_timeout=1e-9) as service:
+        response, left = await reject(service, 3, "content-length", "1.1")
+    assert left == 3
+    assert (b"connection", b"close") in response["headers"]
+
+
+async def test_nothing_is_read_where_there_is_no_body(serve: Serve) -> None:
+    async with serve(Doubler()) as service:
+        response, left = await reject(service, 3, "", "1.1")
+    assert left == 3
+    assert (b"connection", b"close") not in response["headers"]
+
+
+async def test_http_2_has_no_connection_header(serve: Serve) -> None:
+    async with serve(Doubler()) as service:
+        response, _ = await reject(service, 20, "content-length", "2")
+    assert b"connection" not in dict(response["headers"])
+
+
+async def reject(
+    service: Service, chunks: int, header: str, http_version: str
+) -> tuple[dict[str, Any], int]:
+    """Send a body in chunks to a path that does not exist.
+
+    Returns:
+        The message that begins the response, and how many chunks were not read.
+    """
+    left = chunks
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        nonlocal left
+        left -= 1
+        return {"type": "http.request", "body": bytes(CHUNK), "more_body": left > 0}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    path = "/v2/nope"
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": http_version,
+        "method": "POST",
+        "scheme": "http",
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": b"",
+        "root_path": "",
+        "headers": [(header.encode(), b"7")] if header else [],
+        "client": ("127.0.0.1", 1),
+        "server": ("127.0.0.1", 80),
+    }
+    await service.app(scope, receive, send)
+    return sent[0], left
