@@ -48,8 +48,17 @@ def test_request_after_a_rejected_one(
                 if not answer:
                     connection.close()
                 headers = {"Content-Type": "application/json"}
+                assert head(connection, "/docs") == head(connection, "/v2") == 200
                 assert ask(connection, "/predict", request.encode(), headers) == 200
         connection.close()
+
+
+def head(connection: http.client.HTTPConnection, path: str) -> int:
+    connection.request("HEAD", path)
+    response = connection.getresponse()
+    assert response.read() == b""
+    assert int(response.headers["content-length"]) > 0
+    return response.status
 
 
 def ask(

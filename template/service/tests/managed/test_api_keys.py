@@ -25,6 +25,8 @@ async def test_keys(serve: Serve) -> None:
             {"x-api-key": KEY},
             {"authorization": f"Bearer {KEY}"},
             {"authorization": "bearer another-key-long-enough"},
+            {"authorization": "Bearer something-else", "x-api-key": KEY},
+            {"authorization": f"Bearer {KEY}", "x-api-key": "something-else"},
         ):
             assert (await ask.post(INFER, json={}, headers=headers)).status_code == 400
             assert (await ask.post("/predict", json={}, headers=headers)).status_code == 422

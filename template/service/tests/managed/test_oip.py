@@ -121,8 +121,14 @@ async def test_no_rows_give_no_rows(serve: Serve) -> None:
     assert answer.json()["outputs"][0]["data"] == []
 
 
+def members(body: bytes) -> bytes:
+    return b"".join(gzip.compress(part) for part in (body[:9], b"", body[9:]))
+
+
 @pytest.mark.parametrize(
-    ("encoding", "squeeze"), [("gzip", gzip.compress), ("deflate", zlib.compress)]
+    ("encoding", "squeeze"),
+    [("gzip", gzip.compress), ("deflate", zlib.compress), ("gzip", members)],
+    ids=["gzip", "deflate", "gzip in several members"],
 )
 async def test_compression_both_ways(
     serve: Serve, encoding: str, squeeze: Callable[[bytes], bytes]
@@ -248,9 +254,12 @@ async def test_limits_are_settings(serve: Serve) -> None:
         unpacked = await service.client.post(
             INFER, content=bomb, headers={"content-encoding": "gzip"}
         )
+        several = await service.client.post(
+            INFER, content=gzip.compress(bytes(600)) * 2, headers={"content-encoding": "gzip"}
+        )
         chunked = await service.client.post(INFER, content=chunks())
     assert_protocol_error(elements, 400, "more than 3 elements")
-    for answer in (declared, unpacked, chunked):
+    for answer in (declared, unpacked, several, chunked):
         assert_protocol_error(answer, 413, "larger than 1000 bytes")
 
 

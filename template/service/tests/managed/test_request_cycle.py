@@ -48,6 +48,21 @@ async def test_http_2_has_no_connection_header(serve: Serve) -> None:
     assert b"connection" not in dict(response["headers"])
 
 
+@pytest.mark.parametrize(
+    "path", ["/v2", "/v2/health/live", "/v2/models/doubler", "/metrics", "/docs", "/openapi.json"]
+)
+async def test_head_is_get_without_the_body(serve: Serve, path: str) -> None:
+    async with serve(Doubler()) as service:
+        get = await service.client.get(path)
+        head = await service.client.head(path)
+        wrong = await service.client.head("/v2/nope")
+    assert head.status_code == get.status_code == 200
+    assert head.content == b""
+    assert head.headers["content-type"] == get.headers["content-type"]
+    assert int(head.headers["content-length"]) > 0
+    assert (wrong.status_code, wrong.content) == (404, b"")
+
+
 async def reject(
     service: Service, chunks: int, header: str, http_version: str
 ) -> tuple[dict[str, Any], int]:

@@ -41,6 +41,8 @@ def test_environment_and_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
         ("SERVICE_REQUEST_TIMEOUT", "inf"),
         ("SERVICE_LOG_LEVEL", "loud"),
         ("SERVICE_API_KEYS", "short"),
+        ("SERVICE_API_KEYS", ""),
+        ("SERVICE_API_KEYS", " , "),
         ("SERVICE_TLS_CERTIFICATE", "/no/such/file"),
         ("SERVICE_MAX_BODY_BYTES", "-1"),
         ("SERVICE_PREDICT_ENDPOINT", "perhaps"),

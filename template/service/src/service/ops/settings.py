@@ -141,7 +141,10 @@ class Settings(BaseSettings):
     def _split_keys(cls, value: object) -> object:
         if not isinstance(value, str):
             return value
-        return tuple(key.strip() for key in value.split(",") if key.strip())
+        keys = tuple(key.strip() for key in value.split(",") if key.strip())
+        if not keys:
+            raise ValueError("it is set, but has no key: unset it to serve without keys")
+        return keys
 
     @field_validator("api_keys")
     @classmethod

@@ -53,16 +53,22 @@ async def compress(body: bytes, accept_encoding: bytes) -> tuple[bytes, bytes]:
 
 
 def _decompress(body: bytes, encoding: bytes, limit: int) -> bytes:
-    stream = zlib.decompressobj(_WINDOW_BITS[encoding])
-    try:
-        plain = stream.decompress(body, limit + 1)
-    except zlib.error:
-        raise Malformed(f"The body is not valid {encoding.decode()}.") from None
-    if len(plain) > limit:
-        raise TooLarge(f"The body is larger than {limit} bytes.")
-    if not stream.eof or stream.unused_data:
-        raise Malformed(f"The body is not one complete {encoding.decode()} stream.")
-    return plain
+    plain = []
+    room = limit
+    while True:
+        stream = zlib.decompressobj(_WINDOW_BITS[encoding])
+        try:
+            plain.append(stream.decompress(body, room + 1))
+        except zlib.error:
+            raise Malformed(f"The body is not valid {encoding.decode()}.") from None
+        room -= len(plain[-1])
+        if room < 0:
+            raise TooLarge(f"The body is larger than {limit} bytes.")
+        body = stream.unused_data
+        if not stream.eof or (body and encoding != b"gzip"):
+            raise Malformed(f"The body is not complete {encoding.decode()}.")
+        if not body:  # gzip may have several members (RFC 1952)
+            return b"".join(plain)
 
 
 def _compress(body: bytes, encoding: bytes) -> bytes:

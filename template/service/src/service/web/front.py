@@ -50,7 +50,7 @@ log = logging.getLogger("service.front")
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"})
 _TICK: Final = 0.05
 """Seconds between two checks of the requests in flight."""
-_DECIMAL: Final = re.compile(rb"[0-9]+(\.[0-9]+)?")
+_NUMBER: Final = re.compile(rb"([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
 
 
 class Front:
@@ -144,6 +144,7 @@ class Front:
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = dict(scope["headers"])
         path = scope["path"]
+        method = scope["method"] if scope["method"] in _METHODS else "OTHER"
         context = RequestContext(
             self._settings.request_timeout, request_id(headers), trace_id(headers)
         )
@@ -152,6 +153,7 @@ class Front:
             context,
             receive,
             send,
+            is_head=method == "HEAD",
             http_version=scope["http_version"],
             has_body=b"transfer-encoding" in headers
             or headers.get(b"content-length", b"0") != b"0",
@@ -159,6 +161,8 @@ class Front:
         )
         render = protocol_error if oip.owns(path) else problem
         self._in_flight[cycle] = None
+        if method == "HEAD":  # answered like GET; the cycle leaves out the body
+            scope = {**scope, "method": "GET"}
         try:
             await self._answer(cycle, scope, headers)
         except ServiceError as error:
@@ -170,7 +174,6 @@ class Front:
             cycle.close()
             del self._in_flight[cycle]
             seconds = cycle.seconds
-            method = scope["method"] if scope["method"] in _METHODS else "OTHER"
             metrics.record_answer(method, cycle.route, cycle.status, seconds)
             self._log_access(method, path, cycle, seconds)
 
@@ -264,9 +267,9 @@ class Front:
         given = headers.get(b"request-timeout")
         if given is None:
             return
-        seconds = float(given) if _DECIMAL.fullmatch(given) else 0.0
+        seconds = float(given) if _NUMBER.fullmatch(given) else 0.0
         if not seconds:
-            raise Malformed("Request-Timeout must be a decimal number of seconds above zero.")
+            raise Malformed("Request-Timeout must be a number of seconds above zero.")
         context.shorten(seconds)
 
     def _openapi_document(self) -> bytes:

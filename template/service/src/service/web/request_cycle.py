@@ -18,9 +18,9 @@ _DISCARDED_BYTES: Final = 2**20
 class RequestCycle:
     """One request and its response. It is made in the task that answers.
 
-    ``has_body``: whether the request announces a body. ``draining``: whether the service drains,
-    so that clients must not reuse their connections. ``route``: the template of the path, for
-    metrics. ``status``: zero until the response begins.
+    ``is_head``: whether the response must have no body. ``has_body``: whether the request announces
+    one. ``draining``: whether the service drains, so that clients must not reuse their connections.
+    ``route``: the template of the path, for metrics. ``status``: zero until the response begins.
     """
 
     def __init__(
@@ -29,6 +29,7 @@ class RequestCycle:
         receive: Receive,
         send: Send,
         *,
+        is_head: bool,
         http_version: str,
         has_body: bool,
         draining: Callable[[], bool],
@@ -45,6 +46,7 @@ class RequestCycle:
         self._draining: Final = draining
         self._receive: Final = receive
         self._send: Final = send
+        self._is_head: Final = is_head
         self._has_body: Final = has_body
         self._body: bytes | None = None
         self._complete = False
@@ -99,8 +101,11 @@ class RequestCycle:
             if self._can_close and (self._draining() or not await self._discard_body()):
                 self._headers.append((b"connection", b"close"))
             message = {**message, "headers": [*message.get("headers", ()), *self._headers]}
-        elif not message.get("more_body", False):
-            self._ended = time.monotonic()
+        else:
+            if not message.get("more_body", False):
+                self._ended = time.monotonic()
+            if self._is_head:
+                message = {**message, "body": b""}
         if not self.context.cancelled:
             await self._send(message)
 
