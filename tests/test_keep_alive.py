@@ -19,7 +19,7 @@ SERVERS = [
     if (variant.framework, variant.runtime) == ("fastapi", "onnxruntime")
 ]
 ROUNDS = 15
-REJECTED = (
+REJECTED: tuple[tuple[str, int, dict[str, str], int], ...] = (
     ("/v2/nope", 300_000, {}, 404),
     ("/predict", 300_000, {"Content-Type": "text/plain"}, 415),
     ("/metrics", 70_000, {}, 405),

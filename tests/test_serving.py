@@ -231,7 +231,7 @@ def test_log_level(start: Start) -> None:
     assert service.text == ""
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_drains(start: Start, workers: int, number: int) -> None:
     service = start(SERVICE_DRAIN_DELAY="1")
     service.wait_ready()
@@ -324,6 +324,25 @@ def test_idle_connections_do_not_hold_the_exit(start: Start) -> None:
     code, seconds = service.end(signal.SIGTERM, 10)
     assert code == 0
     assert seconds < 8
+
+
+def test_idle_connections_are_closed_after_their_time(start: Start, workers: int) -> None:
+    """The time is longer than what uvicorn, gunicorn and hypercorn have by themselves."""
+    if workers > 1:
+        pytest.skip("workers do not differ in it")
+    service = start(SERVICE_KEEP_ALIVE_TIMEOUT="7")
+    service.wait_ready()
+    connection = service.connect()
+    connection.request("GET", "/pid")
+    connection.getresponse().read()
+    kept = connection.sock
+    time.sleep(6)
+    connection.request("GET", "/pid")
+    assert connection.getresponse().read()
+    assert connection.sock is kept
+    began = time.monotonic()
+    assert kept.recv(1) == b""
+    assert 6 < time.monotonic() - began < 10
 
 
 def test_dead_worker_is_replaced(start: Start, workers: int) -> None:

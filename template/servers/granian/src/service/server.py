@@ -6,6 +6,7 @@ import multiprocessing
 
 from granian import Granian
 from granian.constants import Interfaces, SSLProtocols
+from granian.http import HTTP1Settings
 from granian.log import LogLevels
 
 from service.ops import process, supervisor
@@ -31,6 +32,8 @@ def serve(settings: Settings) -> None:
         interface=Interfaces.ASGI,
         workers=settings.workers,
         respawn_failed_workers=True,
+        # The one timer that granian has, for idle connections and for slow headers.
+        http1_settings=HTTP1Settings(header_read_timeout=int(settings.keep_alive_timeout * 1000)),
         workers_kill_timeout=math.ceil(settings.graceful_timeout) + 1,
         ssl_cert=settings.tls_certificate,
         ssl_key=settings.tls_key,

@@ -58,6 +58,7 @@ class _Gunicorn(BaseApplication):  # type: ignore[misc]
             "worker_class": "asgi",
             "asgi_lifespan": "on",
             "timeout": _SILENCE,
+            "keepalive": math.ceil(settings.keep_alive_timeout),
             "graceful_timeout": math.ceil(settings.graceful_timeout) + 1,
             "certfile": str(settings.tls_certificate) if settings.tls_certificate else None,
             "keyfile": str(settings.tls_key) if settings.tls_key else None,

@@ -33,6 +33,7 @@ def _work(settings: Settings, listener: socket.socket) -> None:
     config.backlog = 2048
     config.certfile = str(settings.tls_certificate) if settings.tls_certificate else None
     config.keyfile = str(settings.tls_key) if settings.tls_key else None
+    config.keep_alive_timeout = settings.keep_alive_timeout
     config.graceful_timeout = settings.graceful_timeout
     config.errorlog = logging.getLogger("hypercorn.error")
     config.include_server_header = False

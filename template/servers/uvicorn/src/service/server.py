@@ -30,6 +30,7 @@ def _work(settings: Settings, listener: socket.socket) -> None:
             lifespan="on",
             ssl_certfile=settings.tls_certificate,
             ssl_keyfile=settings.tls_key,
+            timeout_keep_alive=math.ceil(settings.keep_alive_timeout),
             timeout_graceful_shutdown=math.ceil(settings.graceful_timeout),
             log_config=None,
             log_level=settings.log_level,

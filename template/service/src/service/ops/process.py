@@ -117,7 +117,7 @@ def exit_code() -> int:
 
 
 def on_stop(stop: Callable[[int, FrameType | None], object], delay: float) -> None:
-    """On SIGTERM or SIGINT report not ready, and call ``stop`` after ``delay`` seconds.
+    """On SIGTERM, SIGINT or SIGHUP report not ready, and call ``stop`` after ``delay`` seconds.
 
     ``stop`` is called at once after a failure, at a second signal, and in a worker, since the main
     process has waited already. It takes the arguments of a signal handler, always with SIGTERM, and
@@ -135,8 +135,9 @@ def on_stop(stop: Callable[[int, FrameType | None], object], delay: float) -> No
             timer.daemon = True
             timer.start()
 
-    signal.signal(signal.SIGTERM, drain)
-    signal.signal(signal.SIGINT, drain)
+    for name in ("SIGTERM", "SIGINT", "SIGHUP"):
+        if hasattr(signal, name):  # Windows has no SIGHUP
+            signal.signal(getattr(signal, name), drain)
 
 
 def load_application(settings: Settings) -> Any:

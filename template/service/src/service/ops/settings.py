@@ -50,6 +50,9 @@ class Settings(BaseSettings):
     graceful_timeout: Seconds = Field(
         default=30, description="Seconds for requests in flight to finish after SIGTERM"
     )
+    keep_alive_timeout: Seconds = Field(
+        default=75, ge=1, description="Seconds until an idle connection is closed"
+    )
     drain_delay: Seconds = Field(
         default=0,
         description="Seconds from reporting 'not ready' to refusing connections, after SIGTERM",
