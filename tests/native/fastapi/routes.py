@@ -126,3 +126,16 @@ async def created() -> str:
 @router.post("/orders")
 async def orders(order: Order) -> str:
     return describe(order)
+
+
+inner = APIRouter(prefix="/{shelf}")
+outer = APIRouter(prefix="/books")
+
+
+@inner.get("/{title}")
+async def book(shelf: str, title: str) -> str:
+    return f"{shelf}/{title}"
+
+
+outer.include_router(inner)
+router.include_router(outer)

@@ -143,7 +143,10 @@ def test_status_of_post(client: TestClient) -> None:
 
 def test_metrics_have_the_routes(client: TestClient) -> None:
     client.get("/query?n=1")
-    assert 'route="/query"' in client.get("/metrics").text
+    assert client.get("/books/new/dune").json() == "new/dune"
+    metrics = client.get("/metrics").text
+    assert 'route="/query"' in metrics
+    assert 'route="/books/{shelf}/{title}"' in metrics
 
 
 def test_types_beyond_those_of_json(client: TestClient) -> None:
