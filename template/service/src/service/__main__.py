@@ -4,18 +4,27 @@ The server, the runtime and the framework are imported only where they are used:
 must not hold the threads of a runtime when it forks its workers.
 """
 
+import signal
+import sys
+
+if __name__ == "__main__":
+    # As process 1 of a container, Python would ignore SIGTERM until a server handles it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+
 import argparse
 import contextlib
 import json
 import logging
-import sys
+import os
+import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from pydantic import ValidationError
 
 from service.core import manifest
 from service.core.manifest import ArtifactError
+from service.core.model_thread import THREAD_NAME
 from service.core.tensors import TensorSpec
 from service.interfaces import Runtime, Server
 from service.ops import process
@@ -60,6 +69,7 @@ def _serve(settings: Settings) -> int:
         print(f"service: {name} is not a setting, did you mean {nearest}?", file=sys.stderr)
     manifest.locate(manifest.read(settings.model_dir), settings.model_dir)
     with process.prepare(settings.workers):
+        process.on_stop(lambda *_: sys.exit(0), delay=0)
         from service import server
 
         configure_logging(settings)
@@ -176,5 +186,18 @@ def _parameter(text: str) -> tuple[str, Any]:
         raise argparse.ArgumentTypeError(f"'{text}' is not KEY=JSON") from None
 
 
+def _exit(code: int) -> NoReturn:
+    """End the process, also while a model is still being loaded or run.
+
+    Python would stop the model's thread in the middle of the runtime's code, which aborts the
+    process with another exit code.
+    """
+    if any(thread.name == THREAD_NAME for thread in threading.enumerate()):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    _exit(main())

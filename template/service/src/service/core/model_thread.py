@@ -8,6 +8,8 @@ import threading
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
+THREAD_NAME: Final = "model"
+
 T = TypeVar("T")
 
 
@@ -20,7 +22,7 @@ class ModelThread:
 
     def __init__(self) -> None:
         self._calls: Final = queue.SimpleQueue[Callable[[], None] | None]()
-        threading.Thread(target=self._work, name="model", daemon=True).start()
+        threading.Thread(target=self._work, name=THREAD_NAME, daemon=True).start()
 
     def call(self, function: Callable[..., T], *args: Any) -> "asyncio.Future[T]":
         """Run a function in the thread; the future belongs to the caller's event loop."""

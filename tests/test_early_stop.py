@@ -1,0 +1,45 @@
+"""SIGTERM during the start: process 1 of a container must not lose it, and ends with 0."""
+
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import ALL_VARIANTS, Covers
+
+from inferplate.matrix import Variant
+from inferplate.running import Service, wait_until
+from inferplate.workbench import Workbench
+
+SERVERS = [
+    variant
+    for variant in ALL_VARIANTS
+    if (variant.framework, variant.runtime) == ("fastapi", "onnxruntime")
+]
+PAUSES = (0.0, 0.2, 0.5, 0.9)
+"""Seconds from the moment at which SIGTERM is handled to the signal."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("variant", SERVERS, ids=lambda variant: variant.server)
+def test_sigterm_during_the_start(
+    variant: Variant, copy_of: Callable[[Variant], Path], bench: Workbench, covers: Covers
+) -> None:
+    covers("SIGTERM in the first second: not lost, exit code 0", variant, len(SERVERS))
+    project = copy_of(variant)
+    for pause in PAUSES:
+        with Service(project, bench.python, {"SERVICE_THREADS": "1"}) as service:
+            assert wait_until(lambda: handles(service.pid, signal.SIGTERM), 10)
+            if not pause:
+                assert "numpy" not in Path(f"/proc/{service.pid}/maps").read_text()
+            time.sleep(pause)
+            service.terminate()
+            service.wait_exit()
+
+
+def handles(pid: int, number: int) -> bool:
+    """Return whether a process has a handler for a signal."""
+    status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
+    caught = next(line for line in status.splitlines() if line.startswith("SigCgt"))
+    return bool(int(caught.split()[1], 16) >> (number - 1) & 1)
