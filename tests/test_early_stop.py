@@ -17,6 +17,8 @@ SERVERS = [
     for variant in ALL_VARIANTS
     if (variant.framework, variant.runtime) == ("fastapi", "onnxruntime")
 ]
+SETTINGS = {"SERVICE_THREADS": "1", "SERVICE_GRACEFUL_TIMEOUT": "20"}
+"""A worker that misses the signal would live for longer than the test waits."""
 PAUSES = (0.0, 0.2, 0.5, 0.9)
 """Seconds from the moment at which SIGTERM is handled to the signal."""
 
@@ -29,7 +31,7 @@ def test_sigterm_during_the_start(
     covers("SIGTERM in the first second: not lost, exit code 0", variant, len(SERVERS))
     project = copy_of(variant)
     for pause in PAUSES:
-        with Service(project, bench.python, {"SERVICE_THREADS": "1"}) as service:
+        with Service(project, bench.python, SETTINGS) as service:
             assert wait_until(lambda: handles(service.pid, signal.SIGTERM), 10)
             if not pause:
                 assert "numpy" not in Path(f"/proc/{service.pid}/maps").read_text()

@@ -154,7 +154,7 @@ def load_application(settings: Settings) -> Any:
     threading.Thread(target=_end_in_time, args=(limit,), name="end", daemon=True).start()
     module, _, name = APPLICATION.partition(":")
     try:
-        return getattr(importlib.import_module(module), name)
+        application = getattr(importlib.import_module(module), name)
     except CannotStart as error:
         fail(str(error))
         raise SystemExit(1) from error
@@ -163,6 +163,9 @@ def load_application(settings: Settings) -> Any:
         cause = f"{type(error).__name__}: {error}".partition("\n")[0]
         fail(f"the application cannot be imported: {_where(error)}{cause}")
         raise SystemExit(1) from error
+    if draining():  # the signal may have come before this process could handle it
+        raise SystemExit(0)
+    return application
 
 
 def _where(error: Exception) -> str:
