@@ -4,18 +4,19 @@ The server, the runtime and the framework are imported only where they are used:
 must not hold the threads of a runtime when it forks its workers.
 """
 
+import os
 import signal
 import sys
 
 if __name__ == "__main__":
-    # As process 1 of a container, Python would ignore SIGTERM until a server handles it.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    # As process 1 of a container, Python would ignore SIGTERM until a server handles it. Nothing is
+    # to be cleaned up yet, and an exception could meet an extension module in its initialization.
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
 
 import argparse
 import contextlib
 import json
 import logging
-import os
 import threading
 from pathlib import Path
 from typing import Any, NoReturn
@@ -68,10 +69,10 @@ def _serve(settings: Settings) -> int:
     for name, nearest in misspelt_variables():
         print(f"service: {name} is not a setting, did you mean {nearest}?", file=sys.stderr)
     manifest.locate(manifest.read(settings.model_dir), settings.model_dir)
+    from service import server
+
     with process.prepare(settings.workers):
         process.on_stop(lambda *_: sys.exit(0), delay=0)
-        from service import server
-
         configure_logging(settings)
         for name in ignored_variables():
             log.warning("%s is ignored: Kubernetes set it, for the Service 'service'", name)
