@@ -216,9 +216,8 @@ def _path(name: str) -> Path | None:
 
 
 def _end_in_time(limit: float) -> None:
-    parent = os.getppid()
     while not draining():
-        if not is_main() and os.getppid() != parent:
+        if not is_main() and os.getppid() != _main_pid():
             os.kill(os.getpid(), signal.SIGTERM)
             break
         time.sleep(_POLL)
