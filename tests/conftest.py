@@ -20,6 +20,12 @@ from inferplate.workbench import Workbench
 
 ALL_VARIANTS = variants(read_questions(template_root()))
 COVERING_VARIANTS = covering(ALL_VARIANTS)
+SERVER_VARIANTS = [
+    variant
+    for variant in ALL_VARIANTS
+    if (variant.framework, variant.runtime) == ("fastapi", "onnxruntime")
+]
+"""One for each server."""
 
 collect_ignore = ["native"]  # run inside emitted services, by test_frameworks.py
 

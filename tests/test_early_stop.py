@@ -6,17 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import ALL_VARIANTS, Covers
+from conftest import SERVER_VARIANTS, Covers
 
 from inferplate.matrix import Variant
 from inferplate.running import Service, wait_until
 from inferplate.workbench import Workbench
 
-SERVERS = [
-    variant
-    for variant in ALL_VARIANTS
-    if (variant.framework, variant.runtime) == ("fastapi", "onnxruntime")
-]
 SETTINGS = {"SERVICE_THREADS": "1", "SERVICE_GRACEFUL_TIMEOUT": "20"}
 """A worker that misses the signal would live for longer than the test waits."""
 PAUSES = (0.0, 0.2, 0.5, 0.9)
@@ -24,11 +19,11 @@ PAUSES = (0.0, 0.2, 0.5, 0.9)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("variant", SERVERS, ids=lambda variant: variant.server)
+@pytest.mark.parametrize("variant", SERVER_VARIANTS, ids=lambda variant: variant.server)
 def test_sigterm_during_the_start(
     variant: Variant, copy_of: Callable[[Variant], Path], bench: Workbench, covers: Covers
 ) -> None:
-    covers("SIGTERM in the first second: not lost, exit code 0", variant, len(SERVERS))
+    covers("SIGTERM in the first second: not lost, exit code 0", variant, len(SERVER_VARIANTS))
     project = copy_of(variant)
     for pause in PAUSES:
         with Service(project, bench.python, SETTINGS) as service:

@@ -39,9 +39,15 @@ async def has_plan(x_plan: Annotated[str, Header()] = "free") -> None:
         "from litestar.exceptions import HTTPException": "from litestar.connection import "
         "ASGIConnection\nfrom litestar.exceptions import HTTPException",
         '@post("/predict", status_code=200, include_in_schema=False)': """\
-def has_plan(connection: ASGIConnection, _: object) -> None:
-    if connection.headers.get("x-plan") == "none":
+def has_key(connection: ASGIConnection, _: object) -> None:
+    if connection.headers.get("x-plan") == "stolen":
+        raise HTTPException("no key", status_code=403)
+
+
+async def paid_plan(x_plan: Annotated[str, HeaderParameter(name="x-plan")] = "free") -> str:
+    if x_plan == "none":
         raise HTTPException("no plan", status_code=402)
+    return x_plan
 
 
 @get("/in-app")
@@ -66,7 +72,17 @@ class LetterMiddleware(ASGIMiddleware):
         await next_app(scope, receive, send_counted)
 
 
-@post("/predict", status_code=200, include_in_schema=False, guards=[has_plan])""",
+@post(
+    "/predict",
+    status_code=200,
+    include_in_schema=False,
+    guards=[has_key],
+    dependencies={"plan": Provide(paid_plan)},
+)""",
+        "predictor: PredictorDep\n": "predictor: PredictorDep, plan: NamedDependency[str]\n",
+        "from litestar.params import JSONBody": "from litestar.di import NamedDependency, Provide\n"
+        "from litestar.params import HeaderParameter, JSONBody",
+        "from typing import Any, Final": "from typing import Annotated, Any, Final",
         "from litestar.openapi import": "from litestar.middleware import ASGIMiddleware\n"
         "from litestar.openapi import",
         "= [predict, router]": "= [predict, in_app, router]",

@@ -6,18 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import ALL_VARIANTS, Covers
+from conftest import SERVER_VARIANTS, Covers
 
 from inferplate.live import Golden
 from inferplate.matrix import Variant
 from inferplate.running import Service
 from inferplate.workbench import Workbench
 
-SERVERS = [
-    variant
-    for variant in ALL_VARIANTS
-    if (variant.framework, variant.runtime) == ("fastapi", "onnxruntime")
-]
 ROUNDS = 15
 REJECTED: tuple[tuple[str, int, dict[str, str], int], ...] = (
     ("/v2/nope", 300_000, {}, 404),
@@ -29,11 +24,11 @@ REJECTED: tuple[tuple[str, int, dict[str, str], int], ...] = (
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("variant", SERVERS, ids=lambda variant: variant.server)
+@pytest.mark.parametrize("variant", SERVER_VARIANTS, ids=lambda variant: variant.server)
 def test_request_after_a_rejected_one(
     variant: Variant, copy_of: Callable[[Variant], Path], bench: Workbench, covers: Covers
 ) -> None:
-    covers("a rejected body, and the next request of its connection", variant, len(SERVERS))
+    covers("a rejected body, and the next request of its connection", variant, len(SERVER_VARIANTS))
     project = copy_of(variant)
     golden = Golden.of(project)
     request = json.dumps(golden.typed_request)

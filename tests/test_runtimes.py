@@ -33,6 +33,10 @@ inspected = runtime.inspect(artifact, described.parameters)
 tensor = described.inputs[0].model_copy(update={"shape": [-1, 77, 3]})
 wrong = described.model_copy(update={"inputs": [tensor]})
 broken = Path(sys.argv[1])
+cut = Path("cut").with_suffix(artifact.suffix)
+content = artifact.read_bytes() if artifact.is_file() else b""
+cut.write_bytes(content[: len(content) // 2])
+cut_manifest = described.model_copy(update={"file": cut.name})
 broken_manifest = described.model_copy(update={"file": broken.name})
 print(json.dumps({
     "inputs": [spec.shape for spec in inspected.inputs],
@@ -40,6 +44,7 @@ print(json.dumps({
     "right": attempt(lambda: manifest.check_signature(described, model.signature)),
     "wrong": attempt(lambda: manifest.check_signature(wrong, model.signature)),
     "load": attempt(lambda: runtime.load(broken, broken_manifest, threads=1, device="cpu")),
+    "cut": attempt(lambda: runtime.load(cut, cut_manifest, threads=1, device="cpu")),
     "inspect": attempt(lambda: runtime.inspect(broken, described.parameters)),
     "device": attempt(lambda: runtime.load(artifact, described, threads=1, device="abacus")),
 }))
@@ -62,6 +67,6 @@ def test_what_cannot_be_served_is_refused(
     assert found["right"] == ""
     assert "[-1, 77, 3]" in found["wrong"]
     assert "'abacus'" in found["device"]
-    for refusal in ("wrong", "load", "inspect", "device"):
+    for refusal in ("wrong", "load", "cut", "inspect", "device"):
         assert found[refusal]
         assert "\n" not in found[refusal]

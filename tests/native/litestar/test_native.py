@@ -44,6 +44,8 @@ def test_dependency_on_predict(client: TestClient) -> None:
     refused = client.post("/predict", json={"instances": [FLOWER]}, headers={"x-plan": "none"})
     assert refused.status_code == 402
     assert refused.json()["detail"] == "no plan"
+    guarded = client.post("/predict", json={"instances": [FLOWER]}, headers={"x-plan": "stolen"})
+    assert (guarded.status_code, guarded.json()["detail"]) == (403, "no key")
     assert client.post("/predict", json={"instances": [FLOWER]}).status_code == 200
 
 

@@ -1,5 +1,6 @@
 """Requests that are rejected before their body was read."""
 
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import pytest
@@ -63,6 +64,14 @@ async def test_head_is_get_without_the_body(serve: Serve, path: str) -> None:
     assert (wrong.status_code, wrong.content) == (404, b"")
 
 
+async def test_head_sends_no_body(serve: Serve) -> None:
+    """The client of the test above leaves out a body by itself."""
+    async with serve(Doubler()) as service:
+        start, *bodies = await call(service, "HEAD", "/v2")
+    assert int(dict(start["headers"])[b"content-length"]) > 0
+    assert [message["body"] for message in bodies] == [b""]
+
+
 async def reject(
     service: Service, chunks: int, header: str, http_version: str
 ) -> tuple[dict[str, Any], int]:
@@ -72,30 +81,48 @@ async def reject(
         The message that begins the response, and how many chunks were not read.
     """
     left = chunks
-    sent: list[Any] = []
 
     async def receive() -> Any:
         nonlocal left
         left -= 1
         return {"type": "http.request", "body": bytes(CHUNK), "more_body": left > 0}
 
+    headers = [(header.encode(), b"7")] if header else []
+    sent = await call(service, "POST", "/v2/nope", receive, headers, http_version)
+    return sent[0], left
+
+
+async def no_body() -> Any:
+    return {"type": "http.request", "body": b"", "more_body": False}
+
+
+async def call(
+    service: Service,
+    method: str,
+    path: str,
+    receive: Callable[[], Awaitable[Any]] = no_body,
+    headers: Sequence[tuple[bytes, bytes]] = (),
+    http_version: str = "1.1",
+) -> list[Any]:
+    """Call the application as a server does, and return the messages that it sends."""
+    sent: list[Any] = []
+
     async def send(message: Any) -> None:
         sent.append(message)
 
-    path = "/v2/nope"
     scope = {
         "type": "http",
         "asgi": {"version": "3.0"},
         "http_version": http_version,
-        "method": "POST",
+        "method": method,
         "scheme": "http",
         "path": path,
         "raw_path": path.encode(),
         "query_string": b"",
         "root_path": "",
-        "headers": [(header.encode(), b"7")] if header else [],
+        "headers": headers,
         "client": ("127.0.0.1", 1),
         "server": ("127.0.0.1", 80),
     }
     await service.app(scope, receive, send)
-    return sent[0], left
+    return sent
