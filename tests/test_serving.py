@@ -433,6 +433,14 @@ def test_signal_during_the_start(start: Start) -> None:
     assert code == 0, service.text
 
 
+def test_signal_before_all_workers_serve(start: Start, workers: int) -> None:
+    service = start(MODE="slow_import", SERVICE_DRAIN_DELAY="8", SERVICE_LOG_LEVEL="error")
+    assert eventually(lambda: len(service.pids("imported")) == workers, 10)
+    code, _ = service.end(signal.SIGTERM, 20)
+    assert (code, service.text) == (0, "")
+    assert len(service.pids("imported")) == workers
+
+
 def test_busy_port_is_one_clear_line(start: Start) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         service = start(SERVICE_PORT=str(other.getsockname()[1]))

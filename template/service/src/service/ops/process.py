@@ -79,6 +79,12 @@ def draining() -> bool:
     return flag is not None and flag.exists()
 
 
+def ending() -> bool:
+    """Return whether the drain delay is over, so that the main process ends the workers."""
+    flag = _path("ending")
+    return flag is not None and flag.exists()
+
+
 def report_ready() -> None:
     """Record that the model of this worker is ready."""
     if record := _path(f"ready-{os.getpid()}"):
@@ -124,14 +130,19 @@ def on_stop(stop: Callable[[int, FrameType | None], object], delay: float) -> No
     may be called repeatedly and from another thread.
     """
 
+    def end(frame: FrameType | None = None) -> None:
+        if is_main() and (flag := _path("ending")):
+            flag.touch()
+        stop(signal.SIGTERM, frame)
+
     def drain(_number: int, frame: FrameType | None) -> None:
         at_once = not delay or draining() or failure() is not None
         if is_main():
             start_draining()
         if at_once or not is_main():
-            stop(signal.SIGTERM, frame)
+            end(frame)
         else:
-            timer = threading.Timer(delay, stop, (signal.SIGTERM, None))
+            timer = threading.Timer(delay, end)
             timer.daemon = True
             timer.start()
 
@@ -163,7 +174,7 @@ def load_application(settings: Settings) -> Any:
         cause = f"{type(error).__name__}: {error}".partition("\n")[0]
         fail(f"the application cannot be imported: {_where(error)}{cause}")
         raise SystemExit(1) from error
-    if draining():  # the signal may have come before this process could handle it
+    if ending():  # the signal may have come before this process could handle it
         raise SystemExit(0)
     return application
 

@@ -11,7 +11,7 @@ from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from typing import Final
 
-from service.ops.process import EXIT_MARGIN, fail, failure, on_stop
+from service.ops.process import EXIT_MARGIN, ending, fail, failure, on_stop
 from service.ops.settings import Settings
 
 _POLL: Final = 0.25
@@ -61,6 +61,8 @@ def run(work: Callable[[Settings, socket.socket], None], settings: Settings) -> 
     while not stopped.is_set():
         wait([worker.sentinel for worker in running], timeout=_POLL)
         for worker in [worker for worker in running if worker.exitcode is not None]:
+            if ending():
+                break
             running.remove(worker)
             if not worker.exitcode or worker.exitcode < 0:
                 log.error("worker %d died (%s) and is replaced", worker.pid, worker.exitcode)
