@@ -23,10 +23,12 @@ from typing import Any, NoReturn
 
 from pydantic import ValidationError
 
-from service.core import manifest
-from service.core.manifest import ArtifactError
+from service.core import cpu, examples, manifest, trial
+from service.core.manifest import ArtifactError, Manifest
 from service.core.model_thread import THREAD_NAME
+from service.core.run import checked
 from service.core.tensors import TensorSpec
+from service.core.trial import Verdict
 from service.interfaces import Runtime, Server
 from service.ops import process
 from service.ops.logs import configure_logging
@@ -104,6 +106,7 @@ def _write_manifest(arguments: argparse.Namespace) -> None:
             runtime=chosen.RUNTIME,
             inputs=inputs,
             outputs=outputs,
+            batch=arguments.batch,
             parameters=parameters,
         )
     except ValidationError as error:
@@ -114,13 +117,35 @@ def _write_manifest(arguments: argparse.Namespace) -> None:
                 "underscores"
             ) from None
         raise ArtifactError(problem["msg"].removeprefix("Value error, ")) from None
+    verdict = _try_out(described, artifact, chosen)
     path = described.write(artifact.parent)
     print(f"{path}: {described.name} {described.version}")
     for kind, specs in (("input", inputs), ("output", outputs)):
         for spec in specs:
             print(f"  {kind} {spec.name} {spec.datatype} {list(spec.shape)}")
+    if verdict.batched:
+        print("  requests may share a batch" + (f": {verdict.reason}" if verdict.reason else ""))
+    else:
+        print(f"  requests run one at a time: {verdict.reason}")
     print(f"Serve it: SERVICE_MODEL_DIR={artifact.parent} SERVICE_PREDICT_ENDPOINT=false", end=" ")
     print("python -m service")
+
+
+def _try_out(described: Manifest, artifact: Path, runtime: Runtime) -> Verdict:
+    """Load the model and run it, so that what is wrong with it shows now.
+
+    Raises:
+        ArtifactError: it cannot be loaded or run, or does not fit the manifest.
+    """
+    device = Settings.model_fields["device"].default
+    model = runtime.load(artifact, described, threads=cpu.threads_per_worker(1), device=device)
+    manifest.check_signature(described, model.signature)
+    inputs = described.input_specs()
+    return trial.try_out(
+        checked(model, described.output_specs()),
+        described,
+        [*examples.read(artifact.parent, inputs), *examples.made_up(inputs)],
+    )
 
 
 def _write_openapi() -> None:
@@ -153,6 +178,12 @@ def _parser() -> argparse.ArgumentParser:
             metavar="NAME:DATATYPE:SHAPE",
             help="a tensor that the artifact does not describe, such as features:FP32:-1,4",
         )
+    describe.add_argument(
+        "--batch",
+        choices=["auto", "always", "never"],
+        default="auto",
+        help="whether requests may share a batch: if running them shows it; insist; not at all",
+    )
     describe.add_argument(
         "--parameter",
         action="append",

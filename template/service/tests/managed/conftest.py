@@ -64,6 +64,7 @@ def serve(start: Start, tmp_path: Path, failures: list[str]) -> Serve:
         folder = write_model(tmp_path / "doubler", model)
         async with start(folder, model, **changed) as service:
             await until_ready(service, failures)
+            model.batches.clear()
             yield service
 
     return serve

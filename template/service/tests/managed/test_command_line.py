@@ -17,10 +17,19 @@ Call = Callable[..., tuple[int, str]]
 
 
 @pytest.fixture
-def call(shell: Shell, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
+def model() -> Doubler:
+    return Doubler(signature=DESCRIBED)
+
+
+@pytest.fixture
+def call(
+    shell: Shell,
+    model: Doubler,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Call:
     """Call the command line; returns its exit code and all it wrote."""
-    runtime = FakeRuntime(Doubler(signature=DESCRIBED))
-    monkeypatch.setattr(service, "runtime", runtime, raising=False)
+    monkeypatch.setattr(service, "runtime", FakeRuntime(model), raising=False)
 
     def call(*arguments: str) -> tuple[int, str]:
         monkeypatch.setattr(sys, "argv", ["service", *arguments])
@@ -63,10 +72,11 @@ def test_command_line(
 
 
 def test_manifest_has_what_the_runtime_finds_unless_told_otherwise(
-    call: Call, tmp_path: Path
+    call: Call, model: Doubler, tmp_path: Path
 ) -> None:
     artifact = tmp_path / "doubler.bin"
     artifact.write_bytes(b"twice")
+    model.outputs = (TensorSpec("twice", "FP32", (-1, 2)),)
     code, text = call(
         *("manifest", str(artifact), "--name", "doubler", "--version", "1"),
         *("--output", "twice:fp32:-1,2", "--parameter", 'known={"a": [1]}'),

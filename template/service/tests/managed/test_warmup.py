@@ -3,10 +3,15 @@
 import itertools
 import math
 
+import numpy as np
 import pytest
 
-from service.core.tensors import Tensors, TensorSpec
+from service.core.tensors import Tensors
 from service.core.warmup import best_batch_size, warm_up
+
+
+def rows(count: int) -> Tensors:
+    return {"x": np.zeros(count, np.float32)}
 
 
 def test_warm_up_ends_at_the_first_batch_over_the_budget() -> None:
@@ -17,8 +22,7 @@ def test_warm_up_ends_at_the_first_batch_over_the_budget() -> None:
         return {"y": batch["x"]}
 
     seconds = itertools.count()
-    inputs = (TensorSpec("x", "FP32", (-1,)),)
-    timings = warm_up(run, inputs, 8, 0.5, clock=lambda: next(seconds))
+    timings = warm_up(run, rows, lambda _: None, 8, 0.5, clock=lambda: next(seconds))
     assert timings == {1: 1}
     assert set(sizes) == {1}
 
@@ -38,9 +42,9 @@ def test_warm_up_tries_no_larger_batches_where_they_do_not_pay(
         now += row * len(batch["x"])
         return {"y": batch["x"]}
 
-    inputs = (TensorSpec("x", "FP32", (-1,)),)
-    timings = warm_up(run, inputs, 16, budget, clock=lambda: now)
-    assert list(timings) == tried
+    first: list[int] = []
+    timings = warm_up(run, rows, first.append, 16, budget, clock=lambda: now)
+    assert list(timings) == first == tried
 
 
 @pytest.mark.parametrize(

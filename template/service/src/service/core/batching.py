@@ -16,7 +16,7 @@ import math
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -32,10 +32,10 @@ from service.core.errors import (
 )
 from service.core.model_thread import ModelThread
 from service.core.request_context import RequestContext
+from service.core.run import Run
 from service.core.tensors import Tensors
 from service.ops import metrics
 
-Run = Callable[[Tensors], Tensors]
 Outcome = Tensors | Exception
 
 _LEARNING_RATE: Final = 1 / 8

@@ -7,20 +7,25 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
-from service.core import cpu
+from service.core import cpu, examples, trial
 from service.core import manifest as manifests
 from service.core.batching import Batcher, Limits
 from service.core.errors import NotReady
-from service.core.manifest import Manifest, ModelInfo
+from service.core.examples import Examples
+from service.core.manifest import DEFAULT_BATCH_TOLERANCE, Manifest, ModelInfo
 from service.core.model_thread import ModelThread
 from service.core.request_context import RequestContext
-from service.core.tensors import Tensors, TensorSpec, batchable, check_inputs
-from service.core.warmup import DEFAULT_MAX_BATCH_SIZE, Run, best_batch_size, warm_up
+from service.core.run import Run, checked
+from service.core.tensors import Tensors, TensorSpec, check_inputs, check_rows
+from service.core.trial import Verdict
+from service.core.warmup import DEFAULT_MAX_BATCH_SIZE, best_batch_size
 from service.ops import metrics, process
 from service.ops.settings import Settings
 
 if TYPE_CHECKING:
-    from service.interfaces import Model, Runtime
+    from service.interfaces import Runtime
+
+ExamplesFor = Callable[[Sequence[TensorSpec]], Examples | None]
 
 log = logging.getLogger("service.engine")
 
@@ -37,10 +42,11 @@ class Engine:
         self._thread: ModelThread | None = None
         self._manifest: Manifest | None = None
         self._batcher: Batcher | None = None
-        self._can_batch = False
         self._closing = False
         self.inputs: tuple[TensorSpec, ...] = ()
         self.outputs: tuple[TensorSpec, ...] = ()
+        self.batched = False
+        """Whether requests may share a batch. If not, the model gets one instance at a time."""
         self.max_batch_size = 1
 
     @property
@@ -89,10 +95,11 @@ class Engine:
         batcher = self._batcher
         return batcher.queued_rows + batcher.running_rows if batcher else 0
 
-    async def start(self, check: Callable[[Sequence[TensorSpec]], None] | None = None) -> None:
-        """Load the model, check it and warm it up; then the engine is ready.
+    async def start(self, examples_for: ExamplesFor | None = None) -> None:
+        """Load the model, try it out and warm it up; then the engine is ready.
 
-        ``check``: gets the model's inputs, and raises if the rest of the service does not fit them.
+        ``examples_for``: returns examples for the model's inputs, if it has any. It raises if the
+        rest of the service does not fit them.
 
         Raises:
             ArtifactError: the artifact cannot be used.
@@ -103,23 +110,20 @@ class Engine:
         self._closing = False
         self._thread = thread = ModelThread()
         run = await thread.call(self._load, threads)
-        if check is not None:
-            check(self.inputs)
-        self._can_batch = batchable([*self.inputs, *self.outputs])
-        largest = (settings.max_batch_size or DEFAULT_MAX_BATCH_SIZE) if self._can_batch else 1
-        batch_seconds = 0.0
-        if settings.warmup:
-            budget = math.inf if settings.max_batch_size else settings.max_batch_latency
-            timings = await thread.call(warm_up, run, self.inputs, largest, budget)
-            if not settings.max_batch_size:
-                largest = best_batch_size(timings, budget)
-            batch_seconds = timings[largest]
+        own = examples_for(self.inputs) if examples_for else None
+        verdict = await thread.call(self._try_out, run, [own] if own else [])
+        self.batched = verdict.batched
+        largest = self._largest_batch(verdict)
         self.max_batch_size = largest
         limits = Limits(
             largest, settings.max_batch_delay, settings.max_queue_size, settings.max_queue_bytes
         )
         self._batcher = Batcher(
-            run, thread, limits, batchable=self._can_batch, batch_seconds=batch_seconds
+            run,
+            thread,
+            limits,
+            batchable=self.batched,
+            batch_seconds=verdict.timings.get(largest, 0.0),
         )
         model = self.model
         metrics.record_model(model.name, model.version, self._runtime.RUNTIME, largest)
@@ -127,14 +131,14 @@ class Engine:
         gc.set_threshold(_GC_THRESHOLD)
         process.report_ready()
         log.info(
-            "model %s %s is ready after %.2f s: %s, %d of %g CPUs, batches of up to %d rows",
+            "model %s %s is ready after %.2f s: %s, %d of %g CPUs, %s",
             model.name,
             model.version,
             time.perf_counter() - began,
             self._runtime.RUNTIME,
             threads,
             cpu.available_cpus(),
-            largest,
+            f"batches of up to {largest} rows" if self.batched else "one request at a time",
         )
 
     async def infer(self, inputs: Tensors, context: RequestContext | None = None) -> Tensors:
@@ -150,7 +154,7 @@ class Engine:
         if self._batcher is None:
             raise NotReady
         check_inputs(self.inputs, inputs)
-        if self._can_batch and 0 in map(len, inputs.values()):
+        if self.batched and not check_rows(inputs):
             return {spec.name: spec.zeros(0) for spec in self.outputs}
         if context is None:
             context = RequestContext(self._settings.request_timeout)
@@ -177,21 +181,37 @@ class Engine:
             artifact, manifest, threads=threads, device=self._settings.device
         )
         manifests.check_signature(manifest, model.signature)
-        return _checked(model, self.outputs)
+        return checked(model, self.outputs)
 
+    def _try_out(self, run: Run, own: Sequence[Examples]) -> Verdict:
+        """Try the model on examples: those beside the manifest, the service's own, made-up ones."""
+        settings = self._settings
+        manifest = self.manifest
+        given = [*examples.read(settings.model_dir, self.inputs), *own]
+        verdict = trial.try_out(
+            run,
+            manifest,
+            [*given, *map(examples.varied, given[-1:]), *examples.made_up(self.inputs)],
+            warmup=settings.warmup,
+            max_batch_size=settings.max_batch_size or DEFAULT_MAX_BATCH_SIZE,
+            budget=math.inf if settings.max_batch_size else settings.max_batch_latency,
+        )
+        if not verdict.batched:
+            level = logging.WARNING if manifest.batch == "auto" else logging.INFO
+            log.log(level, "requests run one at a time: %s", verdict.reason)
+        elif verdict.reason:
+            log.warning("batches are not proven, the manifest insists on them: %s", verdict.reason)
+        elif manifest.batch_tolerance > DEFAULT_BATCH_TOLERANCE:
+            log.info(
+                "answers may differ in a batch by %g of an output's range, says the manifest",
+                manifest.batch_tolerance,
+            )
+        return verdict
 
-def _checked(model: "Model", outputs: Sequence[TensorSpec]) -> Run:
-    """Return a model's ``run`` with arrays that it cannot change, and outputs that are checked.
-
-    The arrays may belong to others: a batch of one request has the request's own.
-    """
-
-    def run(batch: Tensors) -> Tensors:
-        views = {name: array.view() for name, array in batch.items()}
-        for view in views.values():
-            view.flags.writeable = False
-        results = model.run(views)
-        manifests.check_outputs(outputs, results)
-        return results
-
-    return run
+    def _largest_batch(self, verdict: Verdict) -> int:
+        settings = self._settings
+        if not verdict.batched:
+            return 1
+        if settings.max_batch_size or not verdict.timings:
+            return settings.max_batch_size or DEFAULT_MAX_BATCH_SIZE
+        return best_batch_size(verdict.timings, settings.max_batch_latency)

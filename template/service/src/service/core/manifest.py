@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import (
     BaseModel,
@@ -18,8 +18,11 @@ from pydantic import (
 from service.core.tensors import Signature, Tensors, TensorSpec
 
 FILE_NAME: Final = "manifest.json"
+DEFAULT_BATCH_TOLERANCE: Final = 1e-3
 
 Identifier = Annotated[str, StringConstraints(pattern=r"\A[A-Za-z0-9][A-Za-z0-9._-]{0,127}\z")]
+
+Batch = Literal["auto", "always", "never"]
 
 
 class ArtifactError(Exception):
@@ -51,6 +54,11 @@ class Manifest(BaseModel):
 
     ``file``: the artifact, a file or a folder, relative to the manifest.
     ``sha256``: the hex digest of each file of the artifact, by relative path.
+    ``batch``: whether requests may share a batch along the first axis: ``auto`` if a trial at each
+    start proves that they may, ``always`` to refuse to start if it shows otherwise, ``never`` for
+    one request at a time.
+    ``batch_tolerance``: how far an answer may differ in a batch, as a part of the output's range.
+    Quantised models may need more than the default.
     ``parameters``: further options of the runtime, such as the types that skops may construct.
     """
 
@@ -63,6 +71,8 @@ class Manifest(BaseModel):
     sha256: dict[str, str]
     inputs: list[Tensor] = Field(min_length=1)
     outputs: list[Tensor] = Field(min_length=1)
+    batch: Batch = "auto"
+    batch_tolerance: float = Field(default=DEFAULT_BATCH_TOLERANCE, ge=0, le=1)
     parameters: dict[str, Any] = Field(default_factory=dict)
 
     @field_validator("inputs", "outputs")
@@ -100,6 +110,7 @@ def describe(
     runtime: str,
     inputs: Sequence[TensorSpec],
     outputs: Sequence[TensorSpec],
+    batch: Batch = "auto",
     parameters: dict[str, Any] | None = None,
 ) -> Manifest:
     """Return the manifest of an artifact. It belongs in the artifact's folder."""
@@ -114,6 +125,7 @@ def describe(
         },
         inputs=[_tensor(spec) for spec in inputs],
         outputs=[_tensor(spec) for spec in outputs],
+        batch=batch,
         parameters=parameters or {},
     )
 

@@ -7,6 +7,7 @@ from pydantic import BaseModel
 
 from service.core.engine import Engine
 from service.core.errors import InferenceFailed, InvalidTensors
+from service.core.examples import Examples, of_instances
 from service.core.manifest import ModelInfo
 from service.core.request_context import RequestContext
 from service.core.tensors import Tensors, TensorSpec, check_inputs
@@ -60,6 +61,13 @@ class Predictor(Generic[InstanceT, PredictionT]):
             ServiceError: what `Engine.infer` raises; InferenceFailed also if the conversions give
                 another number of predictions.
         """
+        if self._engine.batched:
+            return await self._predict(instances)
+        return [
+            prediction for instance in instances for prediction in await self._predict([instance])
+        ]
+
+    async def _predict(self, instances: Sequence[InstanceT]) -> list[PredictionT]:
         outputs = await self._engine.infer(self._to_tensors(instances), self._context)
         predictions = list(self._to_predictions(outputs))
         if len(predictions) != len(instances):
@@ -68,18 +76,21 @@ class Predictor(Generic[InstanceT, PredictionT]):
             )
         return predictions
 
-    def check_inputs(self, inputs: Sequence[TensorSpec]) -> None:
-        """Check with the examples of the schema that the tensors are those of the model.
+    def examples_for(self, inputs: Sequence[TensorSpec]) -> Examples | None:
+        """Convert the examples of the schema, if it has any, to the inputs of the model.
 
         Raises:
-            InvalidTensors: they are not.
+            InvalidTensors: they are not the model's inputs.
         """
-        examples: list[Any] = self._instance.model_json_schema().get("examples", [])
-        if not examples:
-            return
-        instances = [self._instance.model_validate(example) for example in examples]
+        given: list[Any] = self._instance.model_json_schema().get("examples", [])
+        if not given:
+            return None
+        instances = [self._instance.model_validate(example) for example in given]
         try:
-            check_inputs(inputs, self._to_tensors(instances))
+            tensors = [self._to_tensors([instance]) for instance in instances]
+            for each in tensors:
+                check_inputs(inputs, each)
+            return of_instances(tensors, "the examples of predict.py")
         except InvalidTensors as error:
             raise InvalidTensors(
                 f"predict.py and the model's manifest disagree: {error.detail} Change one of them, "

@@ -50,8 +50,7 @@ def datatype_of(dtype: npt.DTypeLike) -> str:
 class TensorSpec:
     """The name, datatype and shape of one of a model's tensors.
 
-    ``shape``: the size of each dimension, -1 where it varies. If all tensors of a model begin with
-    -1, requests can be batched along that first axis.
+    ``shape``: the size of each dimension, -1 where it varies.
     """
 
     name: str
@@ -108,7 +107,7 @@ class Signature:
 
 
 def batchable(specs: Sequence[TensorSpec]) -> bool:
-    """Return whether every tensor has a variable first axis, so that requests can share a batch."""
+    """Return whether every tensor has a variable first axis, which may then be a batch."""
     return all(spec.shape[:1] == (-1,) for spec in specs)
 
 
@@ -116,8 +115,7 @@ def check_inputs(specs: Sequence[TensorSpec], tensors: Tensors) -> None:
     """Check that tensors are the model's inputs.
 
     Raises:
-        InvalidTensors: a tensor is missing or unknown, has another datatype or shape, or has
-            another number of rows than the others of its batch.
+        InvalidTensors: a tensor is missing or unknown, or has another datatype or shape.
     """
     for spec in specs:
         array = tensors.get(spec.name)
@@ -130,8 +128,18 @@ def check_inputs(specs: Sequence[TensorSpec], tensors: Tensors) -> None:
                 f"The input '{spec.name}' has shape {list(array.shape)}, "
                 f"the model takes {list(spec.shape)}."
             )
-    if len(specs) > 1 and batchable(specs) and len(set(map(len, tensors.values()))) > 1:
+
+
+def check_rows(tensors: Tensors) -> int:
+    """Return the number of rows of a batch.
+
+    Raises:
+        InvalidTensors: the tensors disagree in it.
+    """
+    rows = set(map(len, tensors.values()))
+    if len(rows) > 1:
         raise InvalidTensors("The inputs disagree in their number of rows.")
+    return rows.pop()
 
 
 def _wrong_names(specs: Sequence[TensorSpec], tensors: Tensors) -> InvalidTensors:

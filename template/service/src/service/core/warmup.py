@@ -5,8 +5,8 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from service.core.manifest import ArtifactError
-from service.core.tensors import Tensors, TensorSpec
+from service.core.run import Run
+from service.core.tensors import Tensors
 
 DEFAULT_MAX_BATCH_SIZE: Final = 64
 """Largest batch that is tried if no setting gives one."""
@@ -15,44 +15,34 @@ _MIN_GAIN: Final = 1.05
 _ALWAYS_TRIED: Final = 0.01
 """Batches that take fewer seconds than this do not end the search, whether they pay or not."""
 
-Run = Callable[[Tensors], Tensors]
-
 
 def warm_up(
     run: Run,
-    inputs: tuple[TensorSpec, ...],
+    batch: Callable[[int], Tensors],
+    first_run: Callable[[int], object],
     largest: int,
     budget: float,
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[int, float]:
     """Run and time every batch size: the powers of two up to ``largest``, and ``largest``.
 
+    ``batch``: makes a batch of so many rows. ``first_run``: runs it, before it is run for time.
     ``budget``: seconds. Stop after the first batch that exceeds it. If it is finite, stop also
     after two sizes in a row that do not pay.
 
     Returns:
         Seconds per batch, by its number of rows.
-
-    Raises:
-        ArtifactError: the model fails on zeros.
     """
     timings = {}
     for rows in _batch_sizes(largest):
-        batch = {spec.name: spec.zeros(rows) for spec in inputs}
-        try:
-            run(batch)
-            timings[rows] = _seconds(run, batch, clock)
-            if timings[rows] > budget:
-                break
-            timings[rows] = min(timings[rows], *(_seconds(run, batch, clock) for _ in range(2)))
-            if budget < math.inf and _search_is_over(timings, rows, budget):
-                break
-        except ArtifactError:
-            raise
-        except Exception as error:
-            raise ArtifactError(
-                f"the model failed on a batch of {rows} rows of zeros: {error}"
-            ) from error
+        first_run(rows)
+        tensors = batch(rows)
+        timings[rows] = _seconds(run, tensors, clock)
+        if timings[rows] > budget:
+            break
+        timings[rows] = min(timings[rows], *(_seconds(run, tensors, clock) for _ in range(2)))
+        if budget < math.inf and _search_is_over(timings, rows, budget):
+            break
     return timings
 
 

@@ -117,9 +117,9 @@ class Front:
 
     async def _start(self) -> None:
         """Make the engine ready while probes are answered already. If it fails, end the service."""
-        check = self._predictor.check_inputs if self._settings.predict_endpoint else None
+        examples_for = self._predictor.examples_for if self._settings.predict_endpoint else None
         try:
-            await self.engine.start(check)
+            await self.engine.start(examples_for)
         except (ArtifactError, ServiceError) as error:
             process.fail(str(error))
         except Exception as error:
