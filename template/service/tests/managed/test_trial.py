@@ -175,6 +175,23 @@ def test_rows_with_equal_answers_show_nothing() -> None:
     assert tried(flags_above(1e6), insisting).batched
 
 
+def test_answers_whose_shapes_differ_cannot_share_a_batch() -> None:
+    def positive(tensors: Tensors) -> Tensors:
+        return {"y": tensors["x"][:, tensors["x"][0] > 0]}
+
+    described = manifest(outputs=[("y", "FP32", [-1, -1])])
+    real = given(x=np.array([[1, 2, 3], [0, 1, 0]], np.float32))
+    assert "one row gives the output 'y' the shape" in tried(positive, described, real).reason
+
+
+def test_examples_of_which_the_inputs_differ_in_length_are_no_rows() -> None:
+    described = manifest([X, ("z", "FP32", [-1, 3])], [("y", "FP32", [-1, -1])])
+    real = given(x=np.ones((1, 3), np.float32), z=np.ones((5, 3), np.float32))
+    verdict = tried(pair_scores, described, real, warmup=True)
+    assert verdict.reason == "the first axes of its inputs differ"
+    assert list(verdict.timings) == [1]
+
+
 def only_large(tensors: Tensors) -> Tensors:
     if tensors["x"].shape[1] < 5:
         raise ValueError("too small")
