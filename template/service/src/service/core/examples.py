@@ -119,6 +119,7 @@ def _make_up(
     magnitude: float,
     random: np.random.Generator,
 ) -> Array:
+    values: Array
     match spec.dtype.kind:
         case "O":
             rows = np.arange(math.prod(shape)) % _ROWS
