@@ -212,7 +212,7 @@ def strict(tensors: Tensors) -> Tensors:
         (only_large, manifest([("x", "FP32", [-1, -1])], [("y", "FP32", [-1, 1])])),
         (only_ids_below(2), manifest([("x", "INT64", [-1])], [("y", "FP32", [-1, 2])])),
         (
-            lambda tensors: {"y": np.max(tensors["x"], axis=1) > 500},
+            lambda tensors: {"y": np.asarray(np.max(tensors["x"], axis=1) > 500)},
             manifest(outputs=[("y", "BOOL", [-1])]),
         ),
     ],
