@@ -485,6 +485,25 @@ def test_unusable_certificate_ends_the_service(
     assert service.process.wait(15) == 1, service.text
 
 
+@pytest.mark.parametrize("server", ["uvicorn"], indirect=True)
+@pytest.mark.parametrize("workers", [1], indirect=True)
+def test_key_with_a_passphrase_is_refused_and_not_asked_for(
+    start: Start, certificate: tuple[Path, Path], tmp_path: Path
+) -> None:
+    locked = tmp_path / "locked.pem"
+    subprocess.run(
+        [
+            *("openssl", "pkey", "-aes256", "-passout", "pass:secret"),
+            *("-in", certificate[1], "-out", locked),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    service = start(SERVICE_TLS_CERTIFICATE=str(certificate[0]), SERVICE_TLS_KEY=str(locked))
+    assert service.process.wait(15) != 0
+    assert "SERVICE_TLS_KEY cannot be used: the key has a passphrase" in service.text
+
+
 def test_ipv6(start: Start, workers: int) -> None:
     service = start(SERVICE_HOST="::1")
     connection = http.client.HTTPConnection("::1", service.port, timeout=5)

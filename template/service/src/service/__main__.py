@@ -78,6 +78,8 @@ def _serve(settings: Settings) -> int:
         configure_logging(settings)
         for name in ignored_variables():
             log.warning("%s is ignored: Kubernetes set it, for the Service 'service'", name)
+        docs = f", documentation at {settings.url}/docs" if settings.docs else ""
+        log.info("starting at %s%s", settings.url, docs)
         chosen: Server = server
         with contextlib.suppress(SystemExit):  # `process` knows whether the service failed
             chosen.serve(settings)

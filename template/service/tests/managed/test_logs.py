@@ -1,8 +1,10 @@
 """Logs, and the ids that they carry."""
 
+import io
 import json
 import logging
 import re
+import sys
 from typing import Literal
 
 import pytest
@@ -72,6 +74,43 @@ def test_records_carry_the_request(
         "trace_id": TRACE,
         "status": 500,
     }
+
+
+@pytest.mark.parametrize("at_terminal", [True, False])
+def test_lines_at_a_terminal_are_for_people(
+    at_terminal: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Output(io.StringIO):
+        def isatty(self) -> bool:
+            return at_terminal
+
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    monkeypatch.setattr(sys, "stdout", output := Output())
+    configure_logging(Settings())
+    logging.getLogger("service").warning("attention")
+    assert output.getvalue().startswith("{") is not at_terminal
+
+
+@pytest.mark.parametrize("log_format", ["json", "console"])
+def test_long_texts_are_cut(
+    log_format: Literal["json", "console"],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    configure_logging(Settings(log_format=log_format))
+    log = logging.getLogger("service")
+    text = f"{'x' * 1_000_000}the last word"
+    try:
+        raise ValueError(text)
+    except ValueError as error:
+        log.exception("failed: %s", error)
+    written = capsys.readouterr().out
+    assert len(written) < 50_000
+    assert written.count("characters left out]") == 2
+    assert written.count("the last word") == 2
+    assert "failed: xxx" in written
+    assert "Traceback" in written
 
 
 async def test_problems_are_logged_with_their_cause(

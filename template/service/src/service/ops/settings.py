@@ -73,8 +73,10 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="Lowest level that is logged"
     )
-    log_format: Literal["json", "console"] = Field(
-        default="json", description="json: one object per line; console: text for people"
+    log_format: Literal["auto", "json", "console"] = Field(
+        default="auto",
+        description="json: one object per line; console: text for people; auto: console at a "
+        "terminal, else json",
     )
     access_log: Literal["all", "problems", "off"] = Field(
         default="problems",
@@ -139,6 +141,13 @@ class Settings(BaseSettings):
         default=64, description="Largest number of entries in 'outputs' of a request"
     )
 
+    @property
+    def url(self) -> str:
+        """Where a browser on this machine finds the service."""
+        scheme = "https" if self.tls_certificate else "http"
+        host = {"0.0.0.0": "localhost", "::": "localhost"}.get(self.host, self.host)  # noqa: S104
+        return f"{scheme}://{f'[{host}]' if ':' in host else host}:{self.port}"
+
     @field_validator("api_keys", mode="before")
     @classmethod
     def _split_keys(cls, value: object) -> object:
@@ -172,13 +181,18 @@ class Settings(BaseSettings):
         if self.tls_certificate is not None:
             try:
                 ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(
-                    self.tls_certificate, self.tls_key
+                    self.tls_certificate, self.tls_key, password=_no_passphrase
                 )
             except OSError as error:
                 raise ValueError(
                     f"{PREFIX}TLS_CERTIFICATE and {PREFIX}TLS_KEY cannot be used: {error}"
                 ) from None
         return self
+
+
+def _no_passphrase() -> str:
+    """Refuse a key with a passphrase. Without this, OpenSSL asks for it at the terminal."""
+    raise OSError("the key has a passphrase, which nobody can type: decrypt it with 'openssl pkey'")
 
 
 def load_settings() -> Settings:
