@@ -6,6 +6,7 @@ import json
 import struct
 import threading
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -14,11 +15,17 @@ import pytest
 
 from managed.conftest import Serve
 from managed.importing import Shell
+from managed.stand_in.predict import Instance
 from managed.support import INFER, Doubler, Service, rows, until
 from service.core.errors import DeadlineExceeded, RequestCancelled
 from service.core.request_context import RequestContext
 from service.core.tensors import TensorSpec
 from service.core.turns import Turns
+from service.web import front
+from service.web.body import Bodies
+from service.web.errors import BodiesFull, InvalidValues
+from service.web.predict_schema import PredictRequest
+from service.web.strict_json import check_json
 
 pytestmark = pytest.mark.anyio
 
@@ -114,7 +121,14 @@ async def test_what_is_small_passes_while_something_large_is_converted(
             assert gate.wait(timeout=20)
         return convert(instances)
 
+    parsed: list[int] = []
+
+    def check(body: bytes, max_instances: int | None = None) -> None:
+        parsed.append(len(body))
+        check_json(body, max_instances)
+
     monkeypatch.setattr(shell.main, "to_tensors", to_tensors)
+    monkeypatch.setattr(front, "check_json", check)
     large = json.dumps({"instances": [{"left": 1, "right": 2}] * 3000}).encode()
     async with serve(Doubler(), predict_endpoint=True) as service:
         first = asyncio.create_task(service.client.post("/predict", content=large, headers=JSON))
@@ -125,6 +139,7 @@ async def test_what_is_small_passes_while_something_large_is_converted(
         small = await service.client.post(INFER, json=rows(1))
         live = await service.client.get("/v2/health/live")
         assert running == [3000]
+        assert parsed == [len(large)]
         gate.set()
         answers = [await first, await second]
     assert late.status_code == 504
@@ -187,6 +202,15 @@ async def test_bodies_of_all_requests_share_a_total(serve: Serve) -> None:
     assert small.status_code == 200
     assert [answer.status_code for answer in after] == [200] * 3
     assert 'inference_rejected_total{reason="bodies_full"} 3.0' in metrics
+
+
+async def test_declared_body_that_does_not_fit_is_not_read() -> None:
+    async def receive() -> Any:
+        raise AssertionError("it reads")
+
+    cycle: Any = SimpleNamespace(receive=receive, body_bytes=0)
+    with pytest.raises(BodiesFull):
+        await Bodies(limit=20, total=10).read(cycle, {b"content-length": b"11"})
 
 
 async def pieces(body: bytes) -> Any:
@@ -260,6 +284,13 @@ async def test_many_unknown_keys_are_counted(serve: Serve) -> None:
     assert [len(answer.json()["errors"]) for answer in answers] == [100] * 3
 
 
+def test_frameworks_get_no_more_errors_than_are_listed() -> None:
+    keys = {f"k{number}": 1 for number in range(100)}
+    request: Any = PredictRequest[Instance]
+    with pytest.raises(InvalidValues, match="101 fields"):
+        request.model_validate({**keys, "instances": []})
+
+
 async def test_numbers_that_are_not_finite_are_counted(serve: Serve) -> None:
     body = b'{"instances": [1, {"left": [' + b"NaN," * 200 + b"-Infinity]}]}"
     async with serve(Doubler(), predict_endpoint=True) as service:
@@ -291,6 +322,7 @@ async def test_large_answers_come_in_pieces(serve: Serve, encoding: str, binary:
     assert answer.headers.get("content-encoding", "identity") == encoding
     body = answer.content
     if binary:
+        assert encoding != "identity" or int(answer.headers["content-length"]) == len(body)
         length = int(answer.headers[LENGTH])
         (output,) = json.loads(body[:length])["outputs"]
         assert output["parameters"] == {"binary_data_size": x.nbytes}

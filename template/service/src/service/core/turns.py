@@ -8,13 +8,15 @@ from typing import Final
 from service.core.errors import DeadlineExceeded, RequestCancelled
 from service.core.request_context import RequestContext
 
-_PAUSE: Final = 0.002
-"""Seconds in which the loop can accept a connection, read a request and answer it."""
+_SHORT_PAUSE: Final = 0.002
+"""Seconds in which the loop can do a step of what waits, between two pieces of one task."""
+_PAUSE: Final = 0.01
+"""Seconds in which the loop can accept a connection, read a request from it and answer it."""
 
 
-async def pause() -> None:
-    """Let the event loop do what waits, new connections included, before a long task goes on."""
-    await asyncio.sleep(_PAUSE)
+async def pause(seconds: float = _SHORT_PAUSE) -> None:
+    """Let the event loop do what waits, before a long task goes on."""
+    await asyncio.sleep(seconds)
 
 
 class Turns:
@@ -34,7 +36,8 @@ class Turns:
         else:
             await self._acquire_in_time(context)
         try:
-            await pause()  # also without others: they may come while this one works
+            # Also where nobody waited: others may come while this one works.
+            await pause(_SHORT_PAUSE if context is None else _PAUSE)
         except asyncio.CancelledError:
             self._lock.release()
             raise

@@ -77,10 +77,10 @@ def check_json(body: bytes, max_instances: int | None = None) -> None:
     if b"NaN" in body or b"Infinity" in body:
         wrong = []
         count = 0
-        for path in _not_finite(document):
+        for path, last in _not_finite(document):
             count += 1
             if count <= LISTED_ERRORS:
-                field = ".".join(str(key) for key in path)
+                field = ".".join(str(key) for key in [*path, last][1:])
                 wrong.append((field, "Input should be a finite number"))
         if wrong:
             raise InvalidValues(wrong, count)
@@ -99,14 +99,17 @@ def _parse(body: bytes, *, allow_inf_nan: bool) -> Any:
         raise Malformed(f"The body is not valid JSON: {error}.") from None
 
 
-def _not_finite(document: Any) -> Iterator[list[Any]]:
-    """Yield the path of each number that is NaN or infinite, in their order."""
+def _not_finite(document: Any) -> Iterator[tuple[list[Any], Any]]:
+    """Yield the path of each number that is NaN or infinite, and its own key, in their order.
+
+    The path begins with that of the document, None. It changes with the next step.
+    """
     path: list[Any] = []
     levels: list[Iterator[tuple[Any, Any]]] = [iter([(None, document)])]
     while levels:
         for key, value in levels[-1]:
             if isinstance(value, float) and not math.isfinite(value):
-                yield [*path, key][1:]
+                yield path, key
             elif isinstance(value, dict | list):
                 path.append(key)
                 children = value.items() if isinstance(value, dict) else enumerate(value)
