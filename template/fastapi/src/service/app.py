@@ -16,7 +16,14 @@ from service.ops.process import CannotStart
 from service.predict import Instance, Prediction
 from service.routes import router
 from service.web.asgi import Scope
-from service.web.errors import InternalError, InvalidValues, field_path, from_framework, problem
+from service.web.errors import (
+    LISTED_ERRORS,
+    InternalError,
+    InvalidValues,
+    field_path,
+    from_framework,
+    problem,
+)
 from service.web.predict_schema import PredictRequest, PredictResponse
 
 app = FastAPI(
@@ -56,8 +63,9 @@ async def http_exception(request: Request, error: HTTPException) -> Response:
 
 @app.exception_handler(RequestValidationError)
 async def validation_error(request: Request, error: RequestValidationError) -> Response:
-    errors = [(field_path(item["loc"]), item["msg"]) for item in error.errors()]
-    return problem_response(request, InvalidValues(errors))
+    items = error.errors()
+    errors = [(field_path(item["loc"]), item["msg"]) for item in items[:LISTED_ERRORS]]
+    return problem_response(request, InvalidValues(errors, len(items)))
 
 
 @app.exception_handler(Exception)

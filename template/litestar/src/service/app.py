@@ -21,7 +21,7 @@ from service.ops.process import CannotStart
 from service.predict import Instance, Prediction
 from service.routes import router
 from service.web.asgi import Scope
-from service.web.errors import InvalidValues, from_exception, from_framework, problem
+from service.web.errors import LISTED_ERRORS, InvalidValues, from_exception, from_framework, problem
 from service.web.predict_schema import PredictRequest, PredictResponse
 
 _MISSING_PARAMETER: Final = re.compile(r"Missing required (\w+) parameter '(.+)' for path ")
@@ -49,8 +49,8 @@ def http_exception(request: AnyRequest, error: HTTPException) -> Response[bytes]
 
 def validation_error(request: AnyRequest, error: ValidationException) -> Response[bytes]:
     items: list[Any] = error.extra if isinstance(error.extra, list) else []
-    errors = [(_field(item), item["message"]) for item in items]
-    return problem_response(request, InvalidValues(errors or [_missing(error.detail)]))
+    errors = [(_field(item), item["message"]) for item in items[:LISTED_ERRORS]]
+    return problem_response(request, InvalidValues(errors or [_missing(error.detail)], len(items)))
 
 
 def unexpected_error(request: AnyRequest, error: Exception) -> Response[bytes]:

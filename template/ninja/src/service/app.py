@@ -23,6 +23,7 @@ from service.ops.process import CannotStart
 from service.predict import Instance, Prediction
 from service.web.asgi import ASGIApp, Scope
 from service.web.errors import (
+    LISTED_ERRORS,
     InvalidValues,
     Malformed,
     field_path,
@@ -106,8 +107,8 @@ def http_error(request: HttpRequest, error: HttpError) -> HttpResponse:
 
 @api.exception_handler(ValidationError)
 def validation_error(request: HttpRequest, error: ValidationError) -> HttpResponse:
-    errors = [(field_path(item["loc"]), item["msg"]) for item in error.errors]
-    return problem_response(request, InvalidValues(errors))
+    errors = [(field_path(item["loc"]), item["msg"]) for item in error.errors[:LISTED_ERRORS]]
+    return problem_response(request, InvalidValues(errors, len(error.errors)))
 
 
 @api.exception_handler(Exception)

@@ -45,6 +45,8 @@ def test_environment_and_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
         ("SERVICE_API_KEYS", " , "),
         ("SERVICE_TLS_CERTIFICATE", "/no/such/file"),
         ("SERVICE_MAX_BODY_BYTES", "-1"),
+        ("SERVICE_MAX_TOTAL_BODY_BYTES", "0"),
+        ("SERVICE_MAX_VALUES", "0"),
         ("SERVICE_PREDICT_ENDPOINT", "perhaps"),
     ],
 )
@@ -56,6 +58,15 @@ def test_wrong_values_name_the_variable(
         load_settings()
     assert str(refusal.value).startswith(f"{name}: ")
     assert "short" not in str(refusal.value)
+
+
+def test_one_body_must_fit_into_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SERVICE_MAX_BODY_BYTES", "1000")
+    monkeypatch.setenv("SERVICE_MAX_TOTAL_BODY_BYTES", "1000")
+    assert load_settings().max_total_body_bytes == 1000
+    monkeypatch.setenv("SERVICE_MAX_TOTAL_BODY_BYTES", "999")
+    with pytest.raises(SettingsInvalid, match="SERVICE_MAX_BODY_BYTES"):
+        load_settings()
 
 
 def test_tls_needs_both_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

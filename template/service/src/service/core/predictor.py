@@ -1,5 +1,6 @@
 """Predictions for instances: the conversions of `service.predict` around the engine."""
 
+import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Generic, TypeVar
 
@@ -11,19 +12,33 @@ from service.core.examples import Examples, of_instances
 from service.core.manifest import ModelInfo
 from service.core.request_context import RequestContext
 from service.core.tensors import Tensors, TensorSpec, check_inputs
+from service.core.turns import Turns
 
 InstanceT = TypeVar("InstanceT", bound=BaseModel)
 PredictionT = TypeVar("PredictionT", bound=BaseModel)
+GivenT = TypeVar("GivenT")
+MadeT = TypeVar("MadeT")
+
+_MANY_INSTANCES: Final = 1000
+"""As many are converted off the event loop."""
 
 
 class Predictor(Generic[InstanceT, PredictionT]):
     """Turns instances into tensors, runs the model, and turns its outputs into predictions.
 
     ``context``: that of the request it predicts for; without one, the service's own timeout applies
-    to each call.
+    to each call. ``turns``: for requests whose conversions take long.
     """
 
-    __slots__ = ("_context", "_engine", "_instance", "_to_predictions", "_to_tensors")
+    __slots__ = (
+        "_context",
+        "_conversions",
+        "_engine",
+        "_instance",
+        "_to_predictions",
+        "_to_tensors",
+        "turns",
+    )
 
     def __init__(
         self,
@@ -32,17 +47,27 @@ class Predictor(Generic[InstanceT, PredictionT]):
         to_tensors: Callable[[Sequence[InstanceT]], Tensors],
         to_predictions: Callable[[Tensors], Sequence[PredictionT]],
         context: RequestContext | None = None,
+        turns: Turns | None = None,
+        conversions: Turns | None = None,
     ) -> None:
         self._engine: Final = engine
         self._instance: Final = instance
         self._to_tensors: Final = to_tensors
         self._to_predictions: Final = to_predictions
         self._context: Final = context
+        self.turns: Final = turns or Turns()
+        self._conversions: Final = conversions or Turns()
 
     def with_context(self, context: RequestContext | None) -> "Predictor[InstanceT, PredictionT]":
         """Return a predictor for one request."""
         return Predictor(
-            self._engine, self._instance, self._to_tensors, self._to_predictions, context
+            self._engine,
+            self._instance,
+            self._to_tensors,
+            self._to_predictions,
+            context,
+            self.turns,
+            self._conversions,
         )
 
     @property
@@ -68,13 +93,38 @@ class Predictor(Generic[InstanceT, PredictionT]):
         ]
 
     async def _predict(self, instances: Sequence[InstanceT]) -> list[PredictionT]:
-        outputs = await self._engine.infer(self._to_tensors(instances), self._context)
-        predictions = list(self._to_predictions(outputs))
+        context = self._context
+        if len(instances) < _MANY_INSTANCES and (context is None or not context.large):
+            tensors = await self._convert(self._to_tensors, instances)
+            outputs = await self._engine.infer(tensors, context)
+            predictions = list(await self._convert(self._to_predictions, outputs))
+        else:
+            if context is not None and context.end_turn is not None:
+                context.end_turn()
+            async with self.turns.turn(context):
+                tensors = await self._convert_in_thread(self._to_tensors, instances)
+            outputs = await self._engine.infer(tensors, context)
+            # The framework makes JSON of the predictions at once, which is part of this turn.
+            async with self.turns.turn(context, until_next_step=True):
+                predictions = list(await self._convert_in_thread(self._to_predictions, outputs))
         if len(predictions) != len(instances):
             raise InferenceFailed from ValueError(
                 f"{len(instances)} instances gave {len(predictions)} predictions"
             )
         return predictions
+
+    async def _convert(self, conversion: Callable[[GivenT], MadeT], given: GivenT) -> MadeT:
+        """Call a conversion, but not while a thread calls one: owners need no locks in theirs."""
+        if not self._conversions.taken:
+            return conversion(given)
+        async with self._conversions.turn(self._context):
+            return conversion(given)
+
+    async def _convert_in_thread(
+        self, conversion: Callable[[GivenT], MadeT], given: GivenT
+    ) -> MadeT:
+        async with self._conversions.turn(self._context):
+            return await asyncio.to_thread(conversion, given)
 
     def examples_for(self, inputs: Sequence[TensorSpec]) -> Examples | None:
         """Convert the examples of the schema, if it has any, to the inputs of the model.

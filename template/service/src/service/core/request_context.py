@@ -9,10 +9,20 @@ class RequestContext:
     """Travels with a request from its arrival to the model's queue.
 
     ``deadline``: when the answer is due, on the clock of ``time.monotonic``. A request may bring it
-    forward, but never push it back.
+    forward, but never push it back. ``large``: whether the work on it would hold up the event loop.
+    ``end_turn``: ends the turn that it has at such work (see `service.core.turns`).
     """
 
-    __slots__ = ("_callbacks", "arrival", "cancelled", "deadline", "request_id", "trace_id")
+    __slots__ = (
+        "_callbacks",
+        "arrival",
+        "cancelled",
+        "deadline",
+        "end_turn",
+        "large",
+        "request_id",
+        "trace_id",
+    )
 
     def __init__(self, timeout: float, request_id: str = "", trace_id: str = "") -> None:
         self.request_id: Final = request_id
@@ -20,7 +30,14 @@ class RequestContext:
         self.arrival: Final = time.monotonic()
         self.deadline = self.arrival + timeout
         self.cancelled = False
+        self.large = False
+        self.end_turn: Callable[[], None] | None = None
         self._callbacks: Final = set[Callable[[], None]]()
+
+    @property
+    def remaining(self) -> float:
+        """Seconds until the deadline, negative after it."""
+        return self.deadline - time.monotonic()
 
     def shorten(self, timeout: float) -> None:
         """Move the deadline to ``timeout`` seconds after arrival, unless it is earlier already."""

@@ -128,6 +128,19 @@ class Settings(BaseSettings):
     max_body_bytes: PositiveInt = Field(
         default=64 * 2**20, description="Largest body in bytes, as sent and when decompressed"
     )
+    max_total_body_bytes: PositiveInt = Field(
+        default=256 * 2**20,
+        description="Largest size of all bodies that a worker holds at a time; more get a 503",
+    )
+    max_values: PositiveInt = Field(
+        default=500_000,
+        description="Largest number of values in JSON under /v2, counted by its commas, colons and "
+        "opening brackets, and of elements in BYTES tensors; other binary tensors may have more",
+    )
+    max_predict_values: PositiveInt = Field(
+        default=100_000,
+        description="Largest number of values in JSON for /predict and your routes, counted alike",
+    )
     max_instances: PositiveInt = Field(
         default=10_000, description="Largest number of instances in a request to /predict"
     )
@@ -173,6 +186,14 @@ class Settings(BaseSettings):
         if workers > 1 and sys.platform == "win32":
             raise ValueError("more than one worker is not supported on Windows")
         return workers
+
+    @model_validator(mode="after")
+    def _one_body_must_fit_into_all(self) -> Self:
+        if self.max_total_body_bytes < self.max_body_bytes:
+            raise ValueError(
+                f"{PREFIX}MAX_TOTAL_BODY_BYTES must be at least {PREFIX}MAX_BODY_BYTES"
+            )
+        return self
 
     @model_validator(mode="after")
     def _tls_needs_a_certificate_and_its_key(self) -> Self:

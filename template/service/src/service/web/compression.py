@@ -2,14 +2,18 @@
 
 import asyncio
 import zlib
+from collections.abc import AsyncIterator, Iterator
 from typing import Final
 
-from service.core.errors import TooLarge
 from service.web.errors import Malformed, UnsupportedMediaType
 
 _WINDOW_BITS: Final = {b"gzip": 16 + zlib.MAX_WBITS, b"deflate": zlib.MAX_WBITS}
 _BLOCKING_BYTES: Final = 64 * 2**10
-"""Larger bodies are compressed and decompressed off the event loop."""
+"""More is compressed and decompressed off the event loop."""
+_PIECE_BYTES: Final = 2**20
+_INPUT_BYTES: Final = 64 * 2**10
+_MAX_MEMBERS: Final = 4096
+"""Members of a gzip body: each costs as much as 64 KiB, even if it is empty."""
 
 
 def content_encoding(headers: dict[bytes, bytes]) -> bytes:
@@ -26,16 +30,24 @@ def content_encoding(headers: dict[bytes, bytes]) -> bytes:
     return encoding
 
 
-async def decompress(body: bytes, encoding: bytes, limit: int) -> bytes:
-    """Decompress a body.
+async def decompress(body: bytes, encoding: bytes) -> AsyncIterator[bytes]:
+    """Decompress a body, piece by piece, so that the caller can stop where it becomes too large.
 
     Raises:
-        TooLarge: it is larger than ``limit`` bytes when decompressed.
         Malformed: it is not what its encoding says.
     """
-    if len(body) > _BLOCKING_BYTES:
-        return await asyncio.to_thread(_decompress, body, encoding, limit)
-    return _decompress(body, encoding, limit)
+    pieces = _decompress(body, encoding)
+    size = len(body)
+    piece = b""
+    while True:
+        size += len(piece)
+        if size <= _BLOCKING_BYTES:
+            piece = next(pieces, b"")
+        else:
+            piece = await asyncio.to_thread(next, pieces, b"")
+        if not piece:
+            return
+        yield piece
 
 
 async def compress(body: bytes, accept_encoding: bytes) -> tuple[bytes, bytes]:
@@ -44,7 +56,7 @@ async def compress(body: bytes, accept_encoding: bytes) -> tuple[bytes, bytes]:
     Returns:
         The body and its content encoding, which is empty if the body stays as it is.
     """
-    encoding = _preferred_encoding(accept_encoding)
+    encoding = preferred_encoding(accept_encoding)
     if not encoding:
         return body, b""
     if len(body) > _BLOCKING_BYTES:
@@ -52,23 +64,46 @@ async def compress(body: bytes, accept_encoding: bytes) -> tuple[bytes, bytes]:
     return _compress(body, encoding), encoding
 
 
-def _decompress(body: bytes, encoding: bytes, limit: int) -> bytes:
-    plain = []
-    room = limit
-    while True:
+def _decompress(body: bytes, encoding: bytes) -> Iterator[bytes]:
+    """Yield a first piece that can be made on the event loop, then larger ones, none empty."""
+    left = memoryview(body)
+    size = _BLOCKING_BYTES
+    for _ in range(_MAX_MEMBERS if encoding == b"gzip" else 1):
         stream = zlib.decompressobj(_WINDOW_BITS[encoding])
-        try:
-            plain.append(stream.decompress(body, room + 1))
-        except zlib.error:
-            raise Malformed(f"The body is not valid {encoding.decode()}.") from None
-        room -= len(plain[-1])
-        if room < 0:
-            raise TooLarge(f"The body is larger than {limit} bytes.")
-        body = stream.unused_data
-        if not stream.eof or (body and encoding != b"gzip"):
-            raise Malformed(f"The body is not complete {encoding.decode()}.")
-        if not body:  # gzip may have several members (RFC 1952)
-            return b"".join(plain)
+        while not stream.eof:
+            given: bytes | memoryview = stream.unconsumed_tail
+            if not given:
+                given, left = left[:_INPUT_BYTES], left[_INPUT_BYTES:]
+            try:
+                piece = stream.decompress(given, size)
+            except zlib.error:
+                raise Malformed(f"The body is not valid {encoding.decode()}.") from None
+            if piece:
+                yield piece
+                size = _PIECE_BYTES
+            elif not given:
+                raise Malformed(f"The body is not complete {encoding.decode()}.")
+        unread = len(stream.unused_data) + len(left)
+        if not unread:
+            return
+        left = memoryview(body)[len(body) - unread :]
+    reason = f"more than {_MAX_MEMBERS} members" if encoding == b"gzip" else "more than one stream"
+    raise Malformed(f"The body is {encoding.decode()} with {reason}.")
+
+
+class Compressor:
+    """Compresses a body piece by piece, off the event loop."""
+
+    def __init__(self, encoding: bytes) -> None:
+        self._stream: Final = zlib.compressobj(level=1, wbits=_WINDOW_BITS[encoding])
+
+    async def add(self, piece: bytes) -> bytes:
+        """Return what a further piece of the body adds to the compressed one."""
+        return await asyncio.to_thread(self._stream.compress, piece)
+
+    def end(self) -> bytes:
+        """Return the end of the compressed body."""
+        return self._stream.flush()
 
 
 def _compress(body: bytes, encoding: bytes) -> bytes:
@@ -76,7 +111,7 @@ def _compress(body: bytes, encoding: bytes) -> bytes:
     return stream.compress(body) + stream.flush()
 
 
-def _preferred_encoding(accept_encoding: bytes) -> bytes:
+def preferred_encoding(accept_encoding: bytes) -> bytes:
     """Return gzip or deflate, whichever an Accept-Encoding header allows; empty for neither."""
     accepted = {}
     for entry in accept_encoding.lower().split(b","):

@@ -28,7 +28,8 @@ log = logging.getLogger("service")
 CLIENT_CLOSED_REQUEST: Final = 499
 """The status under which proxies log a request whose client left. It is never sent."""
 
-_LISTED_ERRORS: Final = 100
+LISTED_ERRORS: Final = 100
+"""Wrong values that a response lists."""
 _STATUSES: Final[dict[type[ServiceError], int]] = {
     InvalidTensors: HTTPStatus.BAD_REQUEST,
     TooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
@@ -91,6 +92,15 @@ class MethodNotAllowed(HTTPError):
         )
 
 
+class BodiesFull(Unavailable):
+    """The bodies of other requests take all the memory that bodies may take."""
+
+    reason = "bodies_full"
+
+    def __init__(self) -> None:
+        super().__init__("The service holds as many bytes of requests as it may.", retry_after=1)
+
+
 class UnsupportedMediaType(HTTPError):
     reason = "unsupported_media_type"
 
@@ -101,17 +111,18 @@ class UnsupportedMediaType(HTTPError):
 class InvalidValues(HTTPError):
     """Well-formed JSON with wrong values.
 
-    ``errors``: the path of each value, and the reason. The response lists the first 100.
+    ``errors``: the path of each value, and the reason; the response lists the first
+    `LISTED_ERRORS`. ``count``: how many there are, if ``errors`` leaves some out.
     """
 
     reason = "invalid"
 
-    def __init__(self, errors: Sequence[tuple[str, str]]) -> None:
-        count = len(errors)
+    def __init__(self, errors: Sequence[tuple[str, str]], count: int = 0) -> None:
+        count = max(count, len(errors))
         detail = f"{count} field{'s' if count != 1 else ''} did not pass validation."
-        if count > _LISTED_ERRORS:
-            detail += f" The first {_LISTED_ERRORS} are listed."
-        listed = [{"field": field, "reason": reason} for field, reason in errors[:_LISTED_ERRORS]]
+        if count > LISTED_ERRORS:
+            detail += f" The first {LISTED_ERRORS} are listed."
+        listed = [{"field": field, "reason": reason} for field, reason in errors[:LISTED_ERRORS]]
         super().__init__(HTTPStatus.UNPROCESSABLE_ENTITY, detail, errors=listed)
 
 

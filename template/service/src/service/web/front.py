@@ -9,6 +9,7 @@ import asyncio
 import logging
 import re
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
@@ -18,13 +19,14 @@ from service.core.errors import ServiceError
 from service.core.manifest import ArtifactError
 from service.core.predictor import Predictor
 from service.core.request_context import RequestContext
+from service.core.turns import pause
 from service.ops import metrics, process
 from service.ops.logs import RequestIdentity, current_request
-from service.ops.settings import Settings
+from service.ops.settings import PREFIX, Settings
 from service.web import docs, predict_schema
 from service.web.api_keys import ApiKeys
 from service.web.asgi import JSON, Receive, Scope, Send, respond
-from service.web.body import read_body
+from service.web.body import Bodies
 from service.web.errors import (
     InternalError,
     Malformed,
@@ -40,7 +42,7 @@ from service.web.openapi import document as openapi
 from service.web.predict_schema import PredictRequest, PredictResponse
 from service.web.request_cycle import RequestCycle
 from service.web.request_ids import request_id, trace_id
-from service.web.strict_json import check_json
+from service.web.strict_json import ValueLimit, check_json
 
 if TYPE_CHECKING:
     from service.interfaces import Framework
@@ -73,7 +75,14 @@ class Front:
         self._predictor: Final = predictor
         self._framework: Final = framework
         self._schemas: Final = (request, response)
-        self._oip: Final = oip.Protocol(settings, engine)
+        self._bodies: Final = Bodies(settings.max_body_bytes, settings.max_total_body_bytes)
+        self._turns: Final = predictor.turns
+        self._oip: Final = oip.Protocol(settings, engine, self._bodies, self._turns)
+        self._values: Final = ValueLimit(
+            settings.max_predict_values,
+            f"{PREFIX}MAX_PREDICT_VALUES",
+            "Send fewer at a time, or binary tensors to /v2, which may be larger.",
+        )
         self._keys: Final = ApiKeys(settings.api_keys)
         self._openapi: bytes | None = None
         self._state: dict[str, Any] = {"engine": engine, "predictor": predictor}
@@ -172,6 +181,7 @@ class Front:
             await cycle.reject(InternalError(), render)
         finally:
             cycle.close()
+            self._bodies.release(cycle)
             del self._in_flight[cycle]
             seconds = cycle.seconds
             metrics.record_answer(method, cycle.route, cycle.status, seconds)
@@ -226,26 +236,50 @@ class Front:
         if not _is_json(headers):
             raise UnsupportedMediaType("The body must be application/json.")
         self._apply_request_timeout(cycle.context, headers)
-        body = await read_body(cycle.receive, headers, self._settings.max_body_bytes)
+        body = await self._bodies.read(cycle, headers)
         if not body:
             raise Malformed("The body is empty.")
-        check_json(body, self._settings.max_instances)
-        await self._call_framework(cycle, scope, body)
+        await self._check_and_call(cycle, scope, body, self._settings.max_instances)
 
     async def _answer_own_route(
         self, cycle: RequestCycle, scope: Scope, headers: dict[bytes, bytes]
     ) -> None:
         self._keys.check(headers)
-        body = await read_body(cycle.receive, headers, self._settings.max_body_bytes)
-        if body and _is_json(headers):
-            check_json(body)
+        body = await self._bodies.read(cycle, headers)
         try:
-            await self._call_framework(cycle, scope, body)
+            if body and _is_json(headers):
+                await self._check_and_call(cycle, scope, body)
+            else:
+                await self._call_framework(cycle, scope, body)
         finally:
             cycle.route = self._framework.route_template(scope) or cycle.route
 
-    async def _call_framework(self, cycle: RequestCycle, scope: Scope, body: bytes) -> None:
-        cycle.replay(body)
+    async def _check_and_call(
+        self, cycle: RequestCycle, scope: Scope, body: bytes, max_instances: int | None = None
+    ) -> None:
+        """Check JSON and give it to the framework, a large one when no other is being parsed."""
+        if not await self._values.check(body, len(body)):
+            check_json(body, max_instances)
+            await self._call_framework(cycle, scope, body)
+            return
+        cycle.context.large = True
+        async with self._turns.turn(cycle.context) as end:
+            cycle.context.end_turn = end
+            check_json(body, max_instances)
+            await pause()
+            # Frameworks receive, parse and validate without a pause, so the next turn of the loop
+            # finds that done.
+            loop = asyncio.get_running_loop()
+            await self._call_framework(cycle, scope, body, lambda: loop.call_soon(end))
+
+    async def _call_framework(
+        self,
+        cycle: RequestCycle,
+        scope: Scope,
+        body: bytes,
+        on_received: Callable[[], object] | None = None,
+    ) -> None:
+        cycle.replay(body, on_received)
         scope["headers"] = [
             header for header in scope["headers"] if header[0] != b"content-encoding"
         ]

@@ -21,6 +21,7 @@ class RequestCycle:
     ``is_head``: whether the response must have no body. ``has_body``: whether the request announces
     one. ``draining``: whether the service drains, so that clients must not reuse their connections.
     ``route``: the template of the path, for metrics. ``status``: zero until the response begins.
+    ``body_bytes``: those of the request that are in memory. ``http_version``: such as 1.1.
     """
 
     def __init__(
@@ -37,11 +38,13 @@ class RequestCycle:
         self.context: Final = context
         self.route = "unmatched"
         self.status = 0
+        self.body_bytes = 0
         self._ended: float | None = None
         self._headers: Final = [
             (b"server", b"inference"),
             (b"x-request-id", context.request_id.encode("ascii")),
         ]
+        self.http_version: Final = http_version
         self._can_close: Final = http_version.startswith("1")
         self._draining: Final = draining
         self._receive: Final = receive
@@ -49,6 +52,7 @@ class RequestCycle:
         self._is_head: Final = is_head
         self._has_body: Final = has_body
         self._body: bytes | None = None
+        self._on_replayed: Callable[[], object] | None = None
         self._complete = False
         self._reading = False
         self._late = False
@@ -69,6 +73,8 @@ class RequestCycle:
         """
         if self._body is not None:
             body, self._body = self._body, None
+            if self._on_replayed is not None:
+                self._on_replayed()
             return {"type": "http.request", "body": body, "more_body": False}
         if self._complete:
             await self._disconnected.wait()
@@ -87,9 +93,13 @@ class RequestCycle:
         self._complete = message["type"] == "http.request" and not message.get("more_body", False)
         return message
 
-    def replay(self, body: bytes) -> None:
-        """Let a body that was read already be received again."""
+    def replay(self, body: bytes, on_replayed: Callable[[], object] | None = None) -> None:
+        """Let a body that was read already be received again.
+
+        ``on_replayed``: called when it is received.
+        """
         self._body = body
+        self._on_replayed = on_replayed
 
     async def send(self, message: Message) -> None:
         """Send a message of the response, with the headers that every response has.

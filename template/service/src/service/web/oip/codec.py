@@ -7,22 +7,25 @@ tensor data extension.
 import itertools
 import math
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 import orjson
 
-from service.core.errors import InvalidTensors
+from service.core.errors import InvalidTensors, TooLarge
 from service.core.manifest import ModelInfo
 from service.core.tensors import DTYPES, Array, Tensors, TensorSpec, datatype_of
-from service.ops.settings import Settings
+from service.core.turns import pause
+from service.ops.settings import PREFIX, Settings
 from service.web.errors import Malformed
 from service.web.strict_json import parse_json
 
 _NOT_IN_JSON: Final = ("FP16", "BF16")
 _LENGTH: Final = struct.Struct("<I")
 _FEW: Final = 256
+_PIECE: Final = 2**16
+"""Elements that are encoded or decoded at a time; the event loop runs between them."""
 _INTEGER: Final = frozenset({int})
 _LARGEST: Final = {
     dtype: float(np.finfo(dtype).max) for dtype in DTYPES.values() if dtype.kind == "f"
@@ -57,34 +60,42 @@ class InferRequest(NamedTuple):
 
 
 class InferResponse(NamedTuple):
-    """An encoded response. ``json_length``: None if all of the body is JSON."""
+    """A response, encoded piece by piece.
 
-    body: bytes
+    ``pieces``: the body. ``size``: its bytes, None if only the pieces tell. ``json_length``: None
+    if all of the body is JSON.
+    """
+
+    pieces: Iterator[bytes]
+    size: int | None
     json_length: int | None
 
 
-def decode_request(body: bytes, json_length: int | None, settings: Settings) -> InferRequest:
+async def decode_request(
+    body: bytes, json_length: int, settings: Settings, *, large: bool
+) -> InferRequest:
     """Decode a request.
 
-    ``json_length``: bytes of JSON at the start of the body, None if all of it is JSON.
+    ``json_length``: bytes of JSON at the start of the body. ``large``: whether the event loop is to
+    run between the steps.
 
     Raises:
         Malformed: the bytes, the JSON or its structure are wrong.
         InvalidTensors: shape, datatype and data of a tensor contradict each other, or exceed a
             limit.
+        TooLarge: there are too many elements of BYTES.
     """
-    if json_length is not None and not 0 <= json_length <= len(body):
-        raise Malformed("Inference-Header-Content-Length is not within the body.")
-    header = body if json_length is None else body[:json_length]
-    document = _object(parse_json(header), "The body")
+    document = _object(parse_json(body[:json_length]), "The body")
     parameters = _parameters(document, "The request")
-    buffers = _Buffers(body, len(header))
+    buffers = _Buffers(body, json_length, settings.max_values)
     inputs: Tensors = {}
     for entry in _entries(document, "inputs", settings.max_tensors):
+        if large:
+            await pause()
         name = _name(entry, "An input")
         if name in inputs:
             raise Malformed(f"The input '{name}' occurs twice.")
-        inputs[name] = _decode_tensor(name, entry, buffers, settings.max_elements)
+        inputs[name] = await _decode_tensor(name, entry, buffers, settings.max_elements)
     if not inputs:
         raise Malformed("'inputs' must be a list of at least one tensor.")
     buffers.check_end()
@@ -115,19 +126,20 @@ def select_outputs(
     return request.outputs
 
 
-def encode_response(
+async def encode_response(
     request_id: str | None,
     model: ModelInfo,
     tensors: Tensors,
     outputs: Sequence[RequestedOutput],
 ) -> InferResponse:
-    """Encode a response.
+    """Encode a response. Large tensors are left for later, when their pieces are asked for.
 
     Raises:
         InvalidTensors: an output that cannot be JSON was not requested as binary data.
     """
-    entries = []
-    buffers = []
+    entries: list[dict[str, Any]] = []
+    large: list[tuple[int, Array]] = []
+    buffers: list[Array | bytes] = []
     for output in outputs:
         array = tensors[output.name]
         entry: dict[str, Any] = {
@@ -136,28 +148,123 @@ def encode_response(
             "datatype": datatype_of(array.dtype),
         }
         if output.binary:
-            buffer = _to_binary(array)
-            entry["parameters"] = {"binary_data_size": len(buffer)}
+            buffer = array if array.dtype.kind != "O" else await _join_elements(array)
+            size = buffer.nbytes if isinstance(buffer, np.ndarray) else len(buffer)
+            entry["parameters"] = {"binary_data_size": size}
             buffers.append(buffer)
+        elif array.size <= _PIECE:
+            entry["data"] = _to_json(output.name, array.ravel())
         else:
-            entry["data"] = _to_json(output.name, array)
+            await _check_json(output.name, array)
+            large.append((len(entries), array))
         entries.append(entry)
     document: dict[str, Any] = {"model_name": model.name, "model_version": model.version}
     if request_id is not None:
         document["id"] = request_id
+    if large:
+        return await _encode_large(document, entries, dict(large), buffers)
     document["outputs"] = entries
     header = orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
+    return _with_buffers([header], buffers)
+
+
+async def _encode_large(
+    document: dict[str, Any],
+    entries: list[dict[str, Any]],
+    large: dict[int, Array],
+    buffers: list[Array | bytes],
+) -> InferResponse:
+    """Encode a response with outputs in JSON that are large, given by their place."""
+    pieces = _json_pieces(document, entries, large)
     if not buffers:
-        return InferResponse(header, None)
-    return InferResponse(b"".join((header, *buffers)), len(header))
+        return InferResponse(pieces, None, None)
+    header = []  # the headers of the response tell its length
+    for piece in pieces:
+        header.append(piece)
+        await pause()
+    return _with_buffers(header, buffers)
+
+
+def _json_pieces(
+    document: dict[str, Any], entries: list[dict[str, Any]], large: dict[int, Array]
+) -> Iterator[bytes]:
+    yield orjson.dumps(document)[:-1] + b',"outputs":['
+    for place, entry in enumerate(entries):
+        comma = b"," if place else b""
+        begin = comma + orjson.dumps(entry, option=orjson.OPT_SERIALIZE_NUMPY)
+        if place not in large:
+            yield begin
+            continue
+        between = begin[:-1] + b',"data":['
+        for part in _slices(large[place]):
+            data = _to_json(entry["name"], part)
+            yield between + orjson.dumps(data, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1]
+            between = b","
+        yield b"]}"
+    yield b"]}"
+
+
+def _with_buffers(header: list[bytes], buffers: list[Array | bytes]) -> InferResponse:
+    length = sum(map(len, header))
+    if not buffers:
+        return InferResponse(iter(header), length, None)
+    size = length + sum(
+        buffer.nbytes if isinstance(buffer, np.ndarray) else len(buffer) for buffer in buffers
+    )
+    if size <= _PIECE:
+        body = b"".join((*header, *map(bytes, map(_as_bytes, buffers))))
+        return InferResponse(iter((body,)), size, length)
+    return InferResponse(itertools.chain(header, _buffer_pieces(buffers)), size, length)
+
+
+def _buffer_pieces(buffers: list[Array | bytes]) -> Iterator[bytes]:
+    for buffer in buffers:
+        if isinstance(buffer, bytes):
+            yield buffer
+        else:
+            yield from (part.tobytes() for part in _slices(buffer))
+
+
+def _as_bytes(buffer: Array | bytes) -> bytes:
+    return buffer if isinstance(buffer, bytes) else buffer.tobytes()
+
+
+def _slices(array: Array) -> Iterator[Array]:
+    """Yield the elements of an array in row-major order, in pieces."""
+    flat = array.ravel()
+    return (flat[start : start + _PIECE] for start in range(0, flat.size, _PIECE))
+
+
+async def _check_json(name: str, array: Array) -> None:
+    """Check that an output can be JSON, before the response begins."""
+    if array.dtype.kind != "O":
+        _to_json(name, array.ravel()[:0])
+        return
+    for part in _slices(array):
+        _to_json(name, part)
+        await pause()
+
+
+async def _join_elements(array: Array) -> bytes:
+    parts: list[bytes] = []
+    for part in _slices(array):
+        if parts:
+            await pause()
+        pairs = ((_LENGTH.pack(len(element)), element) for element in part)
+        parts.append(b"".join(itertools.chain.from_iterable(pairs)))
+    return b"".join(parts)
 
 
 class _Buffers:
-    """The binary part of a body, read from front to back."""
+    """The binary part of a body, read from front to back.
 
-    def __init__(self, body: bytes, start: int) -> None:
+    ``max_texts``: the largest number of elements in all BYTES tensors.
+    """
+
+    def __init__(self, body: bytes, start: int, max_texts: int) -> None:
         self._body = memoryview(body)
         self._position = start
+        self._max_texts = self._texts = max_texts
 
     def take(self, size: int, name: str) -> memoryview:
         end = self._position + size
@@ -167,12 +274,22 @@ class _Buffers:
         self._position = end
         return buffer
 
+    def count_texts(self, count: int) -> None:
+        self._texts -= count
+        if self._texts < 0:
+            raise TooLarge(
+                f"The BYTES tensors have more than {self._max_texts} elements "
+                f"({PREFIX}MAX_VALUES). Send fewer, or longer ones."
+            )
+
     def check_end(self) -> None:
         if left := len(self._body) - self._position:
             raise Malformed(f"{left} bytes are left after the last tensor.")
 
 
-def _decode_tensor(name: str, entry: dict[str, Any], buffers: _Buffers, max_elements: int) -> Array:
+async def _decode_tensor(
+    name: str, entry: dict[str, Any], buffers: _Buffers, max_elements: int
+) -> Array:
     datatype = entry.get("datatype")
     shape = _shape(name, entry.get("shape"), max_elements)
     size = _parameters(entry, "The input '%s'", name).get("binary_data_size")
@@ -186,7 +303,12 @@ def _decode_tensor(name: str, entry: dict[str, Any], buffers: _Buffers, max_elem
         return _from_json(name, datatype, shape, entry["data"])
     if type(size) is not int or size < 0:
         raise Malformed(f"The input '{name}': 'binary_data_size' must be a number of bytes.")
-    return _from_binary(name, datatype, shape, buffers.take(size, name))
+    buffer = buffers.take(size, name)
+    if datatype == "BYTES":
+        buffers.count_texts(math.prod(shape))
+        elements = [element async for element in _split_elements(name, buffer, math.prod(shape))]
+        return _object_array(elements).reshape(shape)
+    return _from_binary(name, datatype, shape, buffer)
 
 
 def _from_json(name: str, datatype: str, shape: list[int], data: Any) -> Array:
@@ -234,8 +356,6 @@ def _flatten(name: str, shape: list[int], data: Any) -> list[Any]:
 
 def _from_binary(name: str, datatype: str, shape: list[int], buffer: memoryview) -> Array:
     count = math.prod(shape)
-    if datatype == "BYTES":
-        return _object_array(list(_split_elements(name, buffer, count))).reshape(shape)
     dtype = DTYPES[datatype]
     if len(buffer) != count * dtype.itemsize:
         raise _disagreement(name)
@@ -248,9 +368,11 @@ def _from_binary(name: str, datatype: str, shape: list[int], buffer: memoryview)
     return array if array.flags.aligned else array.copy()
 
 
-def _split_elements(name: str, buffer: memoryview, count: int) -> Iterator[bytes]:
+async def _split_elements(name: str, buffer: memoryview, count: int) -> AsyncIterator[bytes]:
     position = 0
-    for _ in range(count):
+    for number in range(count):
+        if number % _PIECE == _PIECE - 1:
+            await pause()
         if position + _LENGTH.size > len(buffer):
             raise _disagreement(name)
         (length,) = _LENGTH.unpack_from(buffer, position)
@@ -263,21 +385,14 @@ def _split_elements(name: str, buffer: memoryview, count: int) -> Iterator[bytes
         raise _disagreement(name)
 
 
-def _to_binary(array: Array) -> bytes:
-    if array.dtype.kind != "O":
-        return array.tobytes()
-    return b"".join(
-        part for element in array.ravel() for part in (_LENGTH.pack(len(element)), element)
-    )
-
-
 def _to_json(name: str, array: Array) -> Any:
+    """Return what becomes the JSON of an array with one dimension."""
     if array.dtype == np.float16:
         raise InvalidTensors(f"The output '{name}' is FP16: request it as binary data.")
     if array.dtype.kind != "O":
-        return array.ravel()
+        return array
     try:
-        return [element.decode() for element in array.ravel()]
+        return [element.decode() for element in array]
     except UnicodeDecodeError:
         raise InvalidTensors(
             f"The output '{name}' is not text: request it as binary data."

@@ -1,21 +1,30 @@
 """The endpoints of the Open Inference Protocol V2."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any, Final, NamedTuple
 
 import orjson
 
 from service.core.engine import Engine
 from service.core.tensors import TensorSpec
+from service.core.turns import Turns
+from service.ops.settings import PREFIX as SETTINGS_PREFIX
 from service.ops.settings import Settings
 from service.web.asgi import JSON, Scope, Send, respond
-from service.web.body import read_body
-from service.web.compression import compress
+from service.web.body import Bodies
+from service.web.compression import Compressor, compress, preferred_encoding
 from service.web.errors import Malformed, MethodNotAllowed, NotFound
-from service.web.oip.codec import decode_request, encode_response, select_outputs
+from service.web.oip.codec import (
+    InferRequest,
+    InferResponse,
+    decode_request,
+    encode_response,
+    select_outputs,
+)
 from service.web.request_cycle import RequestCycle
 from service.web.service_info import service_info
+from service.web.strict_json import ValueLimit
 
 PREFIX: Final = "/v2"
 
@@ -23,6 +32,8 @@ _MODEL_ROUTE: Final = "/v2/models/{name}"
 _VERSION_ROUTE: Final = "/v2/models/{name}/versions/{version}"
 _EXTENSIONS: Final = ["binary_tensor_data"]
 _COMPRESSIBLE_BYTES: Final = 1024
+_STREAMED_BYTES: Final = 2**20
+"""Larger responses are sent in pieces."""
 _JSON_LENGTH: Final = b"inference-header-content-length"
 
 
@@ -79,11 +90,21 @@ def _model_endpoint(route: str, name: str, version: str | None, rest: list[str])
 
 
 class Protocol:
-    """Answers the endpoints of the protocol with the model of an engine."""
+    """Answers the endpoints of the protocol with the model of an engine.
 
-    def __init__(self, settings: Settings, engine: Engine) -> None:
+    ``bodies`` reads the requests, and ``turns`` has one large request at a time.
+    """
+
+    def __init__(self, settings: Settings, engine: Engine, bodies: Bodies, turns: Turns) -> None:
         self._settings: Final = settings
         self._engine: Final = engine
+        self._bodies: Final = bodies
+        self._turns: Final = turns
+        self._values: Final = ValueLimit(
+            settings.max_values,
+            f"{SETTINGS_PREFIX}MAX_VALUES",
+            "Send tensors as binary data, which may be larger.",
+        )
 
     async def __call__(
         self,
@@ -118,27 +139,83 @@ class Protocol:
                 await _respond(send, 200 if ready else 503, {"live": True, "ready": ready})
 
     async def _infer(self, headers: dict[bytes, bytes], cycle: RequestCycle) -> None:
-        body = await read_body(cycle.receive, headers, self._settings.max_body_bytes)
-        request = decode_request(body, _json_length(headers), self._settings)
+        request = await self._decode(headers, cycle)
         if request.timeout is not None:
             cycle.context.shorten(request.timeout)
         engine = self._engine
         outputs = select_outputs(request, engine.outputs)
         tensors = await engine.infer(request.inputs, cycle.context)
-        response = encode_response(request.id, engine.model, tensors, outputs)
+        response = await encode_response(request.id, engine.model, tensors, outputs)
         response_headers = [JSON]
         if response.json_length is not None:
             response_headers = [
                 (b"content-type", b"application/octet-stream"),
                 (_JSON_LENGTH, str(response.json_length).encode("ascii")),
             ]
-        body = response.body
+        accepted = headers.get(b"accept-encoding", b"")
+        if response.size is None or response.size > _STREAMED_BYTES:
+            await self._stream(response, response_headers, accepted, cycle)
+            return
+        body = b"".join(response.pieces)
         if len(body) >= _COMPRESSIBLE_BYTES:
             response_headers.append((b"vary", b"accept-encoding"))
-            body, encoding = await compress(body, headers.get(b"accept-encoding", b""))
+            body, encoding = await compress(body, accepted)
             if encoding:
                 response_headers.append((b"content-encoding", encoding))
         await respond(cycle.send, 200, response_headers, body)
+
+    async def _decode(self, headers: dict[bytes, bytes], cycle: RequestCycle) -> InferRequest:
+        body = await self._bodies.read(cycle, headers)
+        length = _json_length(headers)
+        if length is None:
+            length = len(body)
+        if length > len(body):
+            raise Malformed("Inference-Header-Content-Length is not within the body.")
+        large = await self._values.check(body, length)
+        if not large:
+            return await decode_request(body, length, self._settings, large=False)
+        async with self._turns.turn(cycle.context):
+            return await decode_request(body, length, self._settings, large=True)
+
+    async def _stream(
+        self,
+        response: InferResponse,
+        headers: list[tuple[bytes, bytes]],
+        accept_encoding: bytes,
+        cycle: RequestCycle,
+    ) -> None:
+        """Send a large response while it is encoded, so that memory never holds all of it."""
+        if response.size is None and cycle.http_version == "1.0":  # it has no body without a length
+            pieces = [piece async for piece in self._paced(response)]
+            response = InferResponse(iter(pieces), sum(map(len, pieces)), None)
+            accept_encoding = b""
+        headers.append((b"vary", b"accept-encoding"))
+        encoding = preferred_encoding(accept_encoding)
+        if encoding:
+            headers.append((b"content-encoding", encoding))
+        elif response.size is not None:
+            headers.append((b"content-length", str(response.size).encode("ascii")))
+        await cycle.send({"type": "http.response.start", "status": 200, "headers": headers})
+        compressor = Compressor(encoding) if encoding else None
+        async for piece in self._paced(response):
+            if cycle.context.cancelled:
+                return
+            part = await compressor.add(piece) if compressor else piece
+            await cycle.send({"type": "http.response.body", "body": part, "more_body": True})
+        end = compressor.end() if compressor else b""
+        await cycle.send({"type": "http.response.body", "body": end, "more_body": False})
+
+    async def _paced(self, response: InferResponse) -> AsyncIterator[bytes]:
+        """Yield the pieces of a response; to encode JSON, each waits for its turn."""
+        while True:
+            if response.size is not None:
+                piece = next(response.pieces, b"")
+            else:
+                async with self._turns.turn():
+                    piece = next(response.pieces, b"")
+            if not piece:
+                return
+            yield piece
 
     def _check_model(self, endpoint: Endpoint) -> None:
         manifest = self._engine.manifest

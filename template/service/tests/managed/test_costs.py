@@ -1,0 +1,370 @@
+"""Requests that would cost the service much: counted, one at a time, and within a total."""
+
+import asyncio
+import gzip
+import json
+import struct
+import threading
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+
+from managed.conftest import Serve
+from managed.importing import Shell
+from managed.stand_in.predict import Instance
+from managed.support import INFER, Doubler, Service, rows, until
+from service.core.errors import DeadlineExceeded, RequestCancelled
+from service.core.request_context import RequestContext
+from service.core.tensors import TensorSpec
+from service.core.turns import Turns
+from service.web import front
+from service.web.body import Bodies
+from service.web.errors import BodiesFull, InvalidValues
+from service.web.predict_schema import PredictRequest
+from service.web.strict_json import check_json
+
+pytestmark = pytest.mark.anyio
+
+JSON = {"content-type": "application/json"}
+LENGTH = "inference-header-content-length"
+TEXT_IN = (TensorSpec("x", "BYTES", (-1, 2)),)
+TEXT_OUT = (TensorSpec("y", "BYTES", (-1, 2)),)
+
+
+def separators(body: bytes) -> int:
+    return sum(map(body.count, (b",", b":", b"[", b"{")))
+
+
+async def test_values_of_tensors_are_counted_before_they_are_parsed(serve: Serve) -> None:
+    body = json.dumps(rows(1, 2, 3)).encode()
+    async with serve(Doubler(), max_values=separators(body)) as service:
+        fitting = await service.client.post(INFER, content=body)
+        surplus = await service.client.post(INFER, content=json.dumps(rows(1, 2, 3, 4)).encode())
+        not_json = await service.client.post(INFER, content=b"[" * 100)
+        unknown = await service.client.post(INFER, content=b'{"x":[' + b"{}," * 99 + b"{}]}")
+        text = await service.client.post(INFER, content=b'{"id":"' + b"," * 100 + b'"}')
+    assert fitting.status_code == 200
+    for answer in (surplus, not_json, unknown, text):
+        assert answer.status_code == 413, answer.text
+        assert f"{separators(body)} values (SERVICE_MAX_VALUES)" in answer.json()["error"]
+        assert "binary" in answer.json()["error"]
+
+
+async def test_values_of_instances_and_own_routes_are_counted(serve: Serve) -> None:
+    body = json.dumps({"instances": [{"left": 1, "right": 2}]}).encode()
+    limits = {"predict_endpoint": True, "max_predict_values": separators(body)}
+    async with serve(Doubler(), **limits) as service:
+        fitting = await service.client.post("/predict", content=body, headers=JSON)
+        many = b'{"instances":[' + b"{}," * 99 + b"{}]}"
+        surplus = await service.client.post("/predict", content=many, headers=JSON)
+        own_route = await service.client.post("/own", content=many, headers=JSON)
+    assert fitting.status_code == 200
+    for answer in (surplus, own_route):
+        assert answer.status_code == 413, answer.text
+        assert "(SERVICE_MAX_PREDICT_VALUES)" in answer.json()["detail"]
+        assert "binary tensors to /v2" in answer.json()["detail"]
+
+
+async def test_only_the_json_of_a_binary_body_is_counted(serve: Serve) -> None:
+    data = b",,,,::::" * 100
+    tensor = {
+        "name": "x",
+        "shape": [100, 2],
+        "datatype": "FP32",
+        "parameters": {"binary_data_size": len(data)},
+    }
+    head = json.dumps({"inputs": [tensor]}).encode()
+    padded = head[:-1] + b',"x":[' + b"1," * 100 + b"1]}"
+    async with serve(Doubler(), max_values=separators(head)) as service:
+        fitting, surplus = [
+            await service.client.post(INFER, content=each + data, headers={LENGTH: str(len(each))})
+            for each in (head, padded)
+        ]
+    assert fitting.status_code == 200
+    assert surplus.status_code == 413
+
+
+async def test_elements_of_binary_text_are_counted(serve: Serve) -> None:
+    async with serve(Doubler(inputs=TEXT_IN, outputs=TEXT_OUT), max_values=20) as service:
+        fitting, surplus = [await ask_text(service, count) for count in (10, 11)]
+    assert fitting.status_code == 200, fitting.text
+    assert surplus.status_code == 413
+    assert "20 elements (SERVICE_MAX_VALUES)" in surplus.json()["error"]
+
+
+async def ask_text(service: Service, count: int) -> httpx.Response:
+    data = (struct.pack("<I", 1) + b"a") * (2 * count)
+    tensor = {
+        "name": "x",
+        "shape": [count, 2],
+        "datatype": "BYTES",
+        "parameters": {"binary_data_size": len(data)},
+    }
+    head = json.dumps({"inputs": [tensor]}).encode()
+    return await service.client.post(INFER, content=head + data, headers={LENGTH: str(len(head))})
+
+
+async def test_what_is_small_passes_while_something_large_is_converted(
+    serve: Serve, shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = threading.Event()
+    running: list[int] = []
+    convert = shell.main.to_tensors
+
+    def to_tensors(instances: Sequence[Any]) -> Any:
+        if len(instances) > 1:
+            running.append(len(instances))
+            assert gate.wait(timeout=20)
+        return convert(instances)
+
+    parsed: list[int] = []
+
+    def check(body: bytes, max_instances: int | None = None) -> None:
+        parsed.append(len(body))
+        check_json(body, max_instances)
+
+    monkeypatch.setattr(shell.main, "to_tensors", to_tensors)
+    monkeypatch.setattr(front, "check_json", check)
+    large = json.dumps({"instances": [{"left": 1, "right": 2}] * 3000}).encode()
+    async with serve(Doubler(), predict_endpoint=True) as service:
+        first = asyncio.create_task(service.client.post("/predict", content=large, headers=JSON))
+        await until(lambda: running == [3000])
+        hurried = {**JSON, "request-timeout": "0.2"}
+        late = await service.client.post("/predict", content=large, headers=hurried)
+        second = asyncio.create_task(service.client.post("/predict", content=large, headers=JSON))
+        small = await service.client.post(INFER, json=rows(1))
+        live = await service.client.get("/v2/health/live")
+        assert running == [3000]
+        assert parsed == [len(large)]
+        gate.set()
+        answers = [await first, await second]
+    assert late.status_code == 504
+    assert (small.status_code, live.status_code) == (200, 200)
+    assert [len(answer.json()["predictions"]) for answer in answers] == [3000, 3000]
+    assert running == [3000, 3000]
+
+
+async def test_turns_come_in_order_and_waiting_ends() -> None:
+    turns = Turns()
+    order: list[int] = []
+
+    async def work(number: int) -> None:
+        async with turns.turn(RequestContext(20)):
+            order.append(number)
+            await asyncio.sleep(0)
+            order.append(number)
+
+    leaving = RequestContext(20)
+    async with turns.turn() as end:
+        waiting = [asyncio.create_task(work(number)) for number in range(3)]
+        gone = asyncio.create_task(turns.turn(leaving).__aenter__())
+        with pytest.raises(DeadlineExceeded):
+            await turns.turn(RequestContext(0.05)).__aenter__()
+        leaving.cancel()
+        with pytest.raises(RequestCancelled):
+            await gone
+        cancelled = asyncio.create_task(work(9))
+        await asyncio.sleep(0)
+        cancelled.cancel()
+        assert order == []
+        end()
+        end()
+        await asyncio.gather(*waiting)
+    assert order == [0, 0, 1, 1, 2, 2]
+    assert not turns.taken
+
+
+async def test_bodies_of_all_requests_share_a_total(serve: Serve) -> None:
+    body = json.dumps(rows(*[1.5] * 1000)).encode()
+    limits = {"max_body_bytes": len(body), "max_total_body_bytes": len(body) + 1000}
+    leave = asyncio.Event()
+    async with serve(Doubler(), **limits) as service:
+        half = asyncio.create_task(send_half(service, body[: len(body) // 2], leave))
+        await asyncio.sleep(0.01)
+        declared = await service.client.post(INFER, content=body)
+        chunked = await service.client.post(INFER, content=pieces(body))
+        bomb = gzip.compress(body)
+        packed = await service.client.post(
+            INFER, content=bomb, headers={"content-encoding": "gzip"}
+        )
+        small = await service.client.post(INFER, json=rows(1))
+        leave.set()
+        await half
+        after = [await service.client.post(INFER, content=body) for _ in range(3)]
+        metrics = (await service.client.get("/metrics")).text
+    for answer in (declared, chunked, packed):
+        assert answer.status_code == 503, answer.text
+        assert answer.headers["retry-after"] == "1"
+    assert small.status_code == 200
+    assert [answer.status_code for answer in after] == [200] * 3
+    assert 'inference_rejected_total{reason="bodies_full"} 3.0' in metrics
+
+
+async def test_declared_body_that_does_not_fit_is_not_read() -> None:
+    async def receive() -> Any:
+        raise AssertionError("it reads")
+
+    cycle: Any = SimpleNamespace(receive=receive, body_bytes=0)
+    with pytest.raises(BodiesFull):
+        await Bodies(limit=20, total=10).read(cycle, {b"content-length": b"11"})
+
+
+async def pieces(body: bytes) -> Any:
+    for start in range(0, len(body), 100):
+        yield body[start : start + 100]
+
+
+async def send_half(service: Service, body: bytes, leave: asyncio.Event) -> None:
+    """Ask as a server does whose client sends a part of a body and closes the connection."""
+    messages = [{"type": "http.request", "body": body, "more_body": True}]
+
+    async def receive() -> Any:
+        if messages:
+            return messages.pop()
+        await leave.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        raise AssertionError(message)
+
+    scope = {
+        "type": "http",
+        "http_version": "1.1",
+        "method": "POST",
+        "path": INFER,
+        "headers": [(b"transfer-encoding", b"chunked")],
+    }
+    await service.app(scope, receive, send)
+
+
+@pytest.mark.parametrize("wrong", [150, 0])
+async def test_more_wrong_values_than_are_listed_are_counted(serve: Serve, wrong: int) -> None:
+    right = {"left": 1, "right": 2}
+    body = json.dumps({"instances": [right] * wrong + [{}] * 200, "surplus": 1}).encode()
+    async with serve(Doubler(), predict_endpoint=True) as service:
+        answer = await service.client.post("/predict", content=body, headers=JSON)
+    problem = answer.json()
+    assert answer.status_code == 422
+    assert problem["detail"].startswith("400 fields ")
+    assert len(problem["errors"]) == 100
+    assert [error["field"] for error in problem["errors"][::50]] == [
+        f"instances.{wrong}.left",
+        f"instances.{wrong + 25}.left",
+    ]
+
+
+async def test_few_wrong_values_among_many_instances_are_listed(serve: Serve) -> None:
+    instances = [{"left": 1, "right": 2}] * 250 + [{"left": 1}]
+    async with serve(Doubler(), predict_endpoint=True) as service:
+        answer = await service.client.post("/predict", json={"instances": instances, "surplus": 1})
+    assert answer.status_code == 422
+    assert {error["field"] for error in answer.json()["errors"]} == {
+        "instances.250.right",
+        "surplus",
+    }
+
+
+async def test_many_unknown_keys_are_counted(serve: Serve) -> None:
+    keys = {f"k{number}": 1 for number in range(300)}
+    async with serve(Doubler(), predict_endpoint=True) as service:
+        answers = [
+            await service.client.post("/predict", json=document)
+            for document in (
+                {"instances": [{"left": 1, "right": 2, **keys}]},
+                {"instances": [{"left": 1, "right": 2}], **keys},
+                {"instances": [keys]},
+            )
+        ]
+    counts = [answer.json()["detail"].split(maxsplit=1)[0] for answer in answers]
+    assert counts == ["300", "300", "302"]
+    assert [len(answer.json()["errors"]) for answer in answers] == [100] * 3
+
+
+def test_frameworks_get_no_more_errors_than_are_listed() -> None:
+    keys = {f"k{number}": 1 for number in range(100)}
+    request: Any = PredictRequest[Instance]
+    with pytest.raises(InvalidValues, match="101 fields"):
+        request.model_validate({**keys, "instances": []})
+
+
+async def test_numbers_that_are_not_finite_are_counted(serve: Serve) -> None:
+    body = b'{"instances": [1, {"left": [' + b"NaN," * 200 + b"-Infinity]}]}"
+    async with serve(Doubler(), predict_endpoint=True) as service:
+        answer = await service.client.post("/predict", content=body, headers=JSON)
+    assert answer.json()["detail"].startswith("201 fields ")
+    assert answer.json()["errors"][99]["field"] == "instances.1.left.99"
+
+
+COUNT = 70_001
+"""Rows of a large answer: it is encoded in more than one piece."""
+
+
+@pytest.mark.parametrize("encoding", ["identity", "gzip", "deflate"])
+@pytest.mark.parametrize("binary", [False, True])
+async def test_large_answers_come_in_pieces(serve: Serve, encoding: str, binary: bool) -> None:
+    x = np.arange(4 * COUNT, dtype=np.float32).reshape(2 * COUNT, 2) + 0.5
+    tensor = {
+        "name": "x",
+        "shape": x.shape,
+        "datatype": "FP32",
+        "parameters": {"binary_data_size": x.nbytes},
+    }
+    wanted = [{"name": "y", "parameters": {"binary_data": binary}}]
+    head = json.dumps({"inputs": [tensor], "outputs": wanted, "id": "a"}).encode()
+    headers = {LENGTH: str(len(head)), "accept-encoding": encoding}
+    async with serve(Doubler(), max_queue_size=10**6, max_batch_size=10**6) as service:
+        answer = await service.client.post(INFER, content=head + x.tobytes(), headers=headers)
+    assert answer.status_code == 200, answer.text
+    assert answer.headers.get("content-encoding", "identity") == encoding
+    body = answer.content
+    if binary:
+        assert encoding != "identity" or int(answer.headers["content-length"]) == len(body)
+        length = int(answer.headers[LENGTH])
+        (output,) = json.loads(body[:length])["outputs"]
+        assert output["parameters"] == {"binary_data_size": x.nbytes}
+        y = np.frombuffer(body[length:], dtype=np.float32)
+    else:
+        document = json.loads(body)
+        assert document["id"] == "a"
+        (output,) = document["outputs"]
+        y = np.array(output["data"], dtype=np.float32)
+    assert output["shape"] == [2 * COUNT, 2]
+    assert np.array_equal(y, 2 * x.ravel())
+
+
+async def test_large_text_that_is_none_is_refused_before_the_answer_begins(serve: Serve) -> None:
+    model = Doubler(inputs=TEXT_IN, outputs=TEXT_OUT)
+    data = (struct.pack("<I", 1) + b"\xff") * (2 * COUNT)
+    tensor = {
+        "name": "x",
+        "shape": [COUNT, 2],
+        "datatype": "BYTES",
+        "parameters": {"binary_data_size": len(data)},
+    }
+    head = json.dumps({"inputs": [tensor]}).encode()
+    limits = {"max_queue_size": 10**6, "max_batch_size": 10**6, "warmup": False}
+    async with serve(model, **limits) as service:
+        answer = await service.client.post(
+            INFER, content=head + data, headers={LENGTH: str(len(head))}
+        )
+    assert answer.status_code == 400
+    assert "not text" in answer.json()["error"]
+
+
+async def test_compressed_bodies_are_unpacked_in_pieces(serve: Serve) -> None:
+    body = json.dumps({**rows(1), "x": "y" * 3_000_000}).encode()
+    packed = gzip.compress(body[:1000]) + gzip.compress(b"") + gzip.compress(body[1000:])
+    headers = {"content-encoding": "gzip"}
+    async with serve(Doubler()) as service:
+        whole = await service.client.post(INFER, content=packed, headers=headers)
+        cut = await service.client.post(INFER, content=packed[:-1], headers=headers)
+        members = gzip.compress(b"") * 5000
+        many = await service.client.post(INFER, content=members, headers=headers)
+    assert whole.status_code == 200, whole.text
+    assert (cut.status_code, many.status_code) == (400, 400)
+    assert "not complete" in cut.json()["error"]
+    assert "members" in many.json()["error"]
