@@ -30,7 +30,11 @@ class Model(Protocol):
     def run(self, batch: "Tensors") -> "Tensors":
         """Run the model on tensors by the manifest's names, and return its outputs by theirs.
 
-        The arrays are read-only. What it raises fails only the rows that cause it.
+        The arrays are read-only. What it raises fails only the requests that cause it, with a text
+        that says nothing.
+
+        Raises:
+            InvalidTensors: a request's values are wrong; its client gets the text.
         """
         ...
 

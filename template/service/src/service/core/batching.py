@@ -25,6 +25,7 @@ import numpy as np
 from service.core.errors import (
     DeadlineExceeded,
     InferenceFailed,
+    InvalidTensors,
     QueueFull,
     RequestCancelled,
     ServiceError,
@@ -168,6 +169,7 @@ class Batcher:
             QueueFull: the queue has no room for this request, or no time before its deadline.
             TooLarge: the request alone exceeds what the queue takes.
             DeadlineExceeded: the deadline passed first; what has not begun will not run.
+            InvalidTensors: the model raised it on this request; the client gets its text.
             InferenceFailed: the model raised on this request; its exception is the cause.
             RequestCancelled: nobody waits for the answer any more.
         """
@@ -382,9 +384,7 @@ class Batcher:
             self._running_rows -= batch.rows
         for part, outcome in zip(batch.parts, outcomes, strict=True):
             if isinstance(outcome, Exception):
-                failure = InferenceFailed()
-                failure.__cause__ = outcome
-                self._fail(part.request, failure)
+                self._fail(part.request, _failure(outcome))
             else:
                 self._answer(part, outcome)
         self._plan_dispatch()
@@ -432,6 +432,15 @@ class Batcher:
         if len(parts) == 1:
             return [outputs]
         return list(_split(outputs, [part.rows for part in parts]))
+
+
+def _failure(error: Exception) -> ServiceError:
+    """Return how a request fails on which the model raised."""
+    if isinstance(error, InvalidTensors):
+        return error
+    failure = InferenceFailed()
+    failure.__cause__ = error
+    return failure
 
 
 def _size(tensors: Tensors) -> int:

@@ -22,7 +22,10 @@ class ServiceError(Exception):
 
 
 class InvalidTensors(ServiceError):
-    """Tensors that contradict themselves or the model's signature."""
+    """Tensors that contradict themselves, the model's signature, or what the model can take.
+
+    A runtime may raise it while it runs a batch; only the requests that cause it fail.
+    """
 
     reason = "malformed"
 

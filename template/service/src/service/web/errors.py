@@ -135,9 +135,13 @@ class ErrorResponse(NamedTuple):
 
 
 def problem(error: ServiceError, request_id: str) -> ErrorResponse:
-    """Respond with ``application/problem+json`` (RFC 9457), and record the error."""
+    """Respond with ``application/problem+json`` (RFC 9457), and record the error.
+
+    Tensors are made of instances here, so it is their values that are wrong.
+    """
     _record(error)
-    status = status_of(error)
+    is_values = isinstance(error, InvalidTensors)
+    status = HTTPStatus.UNPROCESSABLE_ENTITY if is_values else status_of(error)
     document = {
         "type": "about:blank",
         "title": responses.get(status, "Error"),
