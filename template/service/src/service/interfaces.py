@@ -34,7 +34,9 @@ class Model(Protocol):
         that says nothing.
 
         Raises:
-            InvalidTensors: a request's values are wrong; its client gets the text.
+            Refused: a row has a value that the model cannot take; its client gets the row, the
+                field and the text.
+            InvalidTensors: a request cannot be taken; its client gets the text.
         """
         ...
 

@@ -27,11 +27,13 @@ from service.core.errors import (
     InferenceFailed,
     InvalidTensors,
     QueueFull,
+    Refused,
     RequestCancelled,
     ServiceError,
     TooLarge,
 )
 from service.core.model_thread import ModelThread
+from service.core.refusal import locate
 from service.core.request_context import RequestContext
 from service.core.tensors import Tensors
 from service.ops import metrics
@@ -169,7 +171,8 @@ class Batcher:
             QueueFull: the queue has no room for this request, or no time before its deadline.
             TooLarge: the request alone exceeds what the queue takes.
             DeadlineExceeded: the deadline passed first; what has not begun will not run.
-            InvalidTensors: the model raised it on this request; the client gets its text.
+            InvalidTensors, Refused: the model raised it on this request; it names the row of this
+                request, if there is one.
             InferenceFailed: the model raised on this request; its exception is the cause.
             RequestCancelled: nobody waits for the answer any more.
         """
@@ -412,14 +415,30 @@ class Batcher:
                     self._dequeue(part)
 
     def _run_isolated(self, parts: Sequence[_Part]) -> list[Outcome]:
-        """Run a batch. If the model raises, halve it until only the rows that cause it fail."""
+        """Run a batch. If the model raises, halve it until only the requests that cause it fail."""
         try:
             return list(self._run_batch(parts))
         except Exception as error:
             if len(parts) == 1:
-                return [error]
+                return [self._explain(parts[0], error)]
         middle = len(parts) // 2
         return self._run_isolated(parts[:middle]) + self._run_isolated(parts[middle:])
+
+    def _explain(self, part: _Part, error: Exception) -> Exception:
+        """Let a refusal say which row of the request is refused."""
+        if not (isinstance(error, Refused) and self._batchable):
+            return error
+
+        def attempt(rows: slice) -> None:
+            self._run({name: array[rows] for name, array in part.tensors.items()})
+
+        try:
+            refused = locate(error, part.rows, attempt)
+        except Exception as other:
+            return other
+        if refused.instance is not None:
+            refused.instance += part.index * self._limits.batch_size
+        return refused
 
     def _run_batch(self, parts: Sequence[_Part]) -> list[Tensors]:
         outputs = self._run(_join([part.tensors for part in parts]))
@@ -436,7 +455,7 @@ class Batcher:
 
 def _failure(error: Exception) -> ServiceError:
     """Return how a request fails on which the model raised."""
-    if isinstance(error, InvalidTensors):
+    if isinstance(error, InvalidTensors | Refused):
         return error
     failure = InferenceFailed()
     failure.__cause__ = error

@@ -6,8 +6,9 @@ from typing import Any, Final, Generic, TypeVar
 from pydantic import BaseModel
 
 from service.core.engine import Engine
-from service.core.errors import InferenceFailed, InvalidTensors
+from service.core.errors import InferenceFailed, InvalidTensors, Refused
 from service.core.manifest import ModelInfo
+from service.core.refusal import locate
 from service.core.request_context import RequestContext
 from service.core.tensors import Tensors, TensorSpec, check_inputs
 
@@ -57,16 +58,41 @@ class Predictor(Generic[InstanceT, PredictionT]):
         """Return one prediction for each instance, in their order.
 
         Raises:
+            Refused: the conversions or the model cannot take an instance.
             ServiceError: what `Engine.infer` raises; InferenceFailed also if the conversions give
                 another number of predictions.
         """
-        outputs = await self._engine.infer(self._to_tensors(instances), self._context)
-        predictions = list(self._to_predictions(outputs))
+        tensors = self._tensors(instances)
+        try:
+            outputs = await self._engine.infer(tensors, self._context)
+        except Refused as error:
+            if error.instance is None and len(instances) == 1:
+                error.instance = 0
+            raise
+        predictions = self._predictions(outputs, len(instances))
         if len(predictions) != len(instances):
             raise InferenceFailed from ValueError(
                 f"{len(instances)} instances gave {len(predictions)} predictions"
             )
         return predictions
+
+    def _tensors(self, instances: Sequence[InstanceT]) -> Tensors:
+        try:
+            return self._to_tensors(instances)
+        except Refused as error:
+            count = len(instances)
+            raise locate(error, count, lambda part: self._to_tensors(instances[part])) from None
+
+    def _predictions(self, outputs: Tensors, count: int) -> list[PredictionT]:
+        def convert(rows: slice) -> Sequence[PredictionT]:
+            return self._to_predictions({name: array[rows] for name, array in outputs.items()})
+
+        try:
+            return list(self._to_predictions(outputs))
+        except Refused as error:
+            if any(array.shape[:1] != (count,) for array in outputs.values()):
+                raise
+            raise locate(error, count, convert) from None
 
     def check_inputs(self, inputs: Sequence[TensorSpec]) -> None:
         """Check with the examples of the schema that the tensors are those of the model.
@@ -79,7 +105,9 @@ class Predictor(Generic[InstanceT, PredictionT]):
             return
         instances = [self._instance.model_validate(example) for example in examples]
         try:
-            check_inputs(inputs, self._to_tensors(instances))
+            check_inputs(inputs, self._tensors(instances))
+        except Refused as error:
+            raise InvalidTensors(f"predict.py refuses an example of its schema: {error}") from None
         except InvalidTensors as error:
             raise InvalidTensors(
                 f"predict.py and the model's manifest disagree: {error.detail} Change one of them, "
