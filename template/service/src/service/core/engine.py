@@ -12,7 +12,7 @@ from service.core import manifest as manifests
 from service.core.batching import Batcher, Limits
 from service.core.errors import NotReady
 from service.core.manifest import Manifest, ModelInfo
-from service.core.model_thread import ModelThread
+from service.core.model_thread import ModelStopped, ModelThread
 from service.core.request_context import RequestContext
 from service.core.tensors import Tensors, TensorSpec, batchable, check_inputs
 from service.core.warmup import DEFAULT_MAX_BATCH_SIZE, Run, best_batch_size, warm_up
@@ -39,6 +39,7 @@ class Engine:
         self._batcher: Batcher | None = None
         self._can_batch = False
         self._closing = False
+        self._left = False
         self.inputs: tuple[TensorSpec, ...] = ()
         self.outputs: tuple[TensorSpec, ...] = ()
         self.max_batch_size = 1
@@ -48,6 +49,7 @@ class Engine:
         """Whether every worker has its model, and new requests are welcome."""
         return (
             self._batcher is not None
+            and self._batcher.failure is None
             and not self._closing
             and not process.draining()
             and process.all_ready(self._settings.workers)
@@ -100,7 +102,7 @@ class Engine:
         settings = self._settings
         threads = settings.threads or cpu.threads_per_worker(settings.workers)
         began = time.perf_counter()
-        self._closing = False
+        self._closing = self._left = False
         self._thread = thread = ModelThread()
         run = await thread.call(self._load, threads)
         if check is not None:
@@ -155,6 +157,25 @@ class Engine:
         if context is None:
             context = RequestContext(self._settings.request_timeout)
         return await self._batcher.submit(inputs, context)
+
+    def check(self) -> None:
+        """End this worker if its model hangs or has ended itself. It is called now and then."""
+        batcher, thread = self._batcher, self._thread
+        if batcher is None or thread is None or self._left:
+            return
+        seconds = batcher.call_seconds
+        if batcher.failure is None and seconds > self._settings.longest_run:
+            rows = batcher.running_rows
+            hang = f"the model hangs since {seconds:.0f} s with a batch of {rows} rows"
+            log.critical("%s, here:\n%s", hang, thread.where())
+            batcher.give_up(ModelStopped(hang))
+        if batcher.failure is not None:
+            self._left = True
+            metrics.READY.set(0)
+            log.critical(
+                "%s; this process ends", batcher.failure, exc_info=batcher.failure.__cause__
+            )
+            process.leave(str(batcher.failure), self._settings.graceful_timeout)
 
     async def close(self) -> None:
         """Report not ready, finish what was accepted, and end the model's thread."""
