@@ -122,6 +122,7 @@ class Batcher:
 
     ``run`` is called in the model's thread, with tensors of equally many rows. If ``batchable`` is
     false, every request runs alone. ``batch_seconds``: what a full batch takes, if that is known.
+    ``on_failure`` is called, in the event loop, when the model can run no more.
     """
 
     def __init__(
@@ -132,11 +133,13 @@ class Batcher:
         *,
         batchable: bool,
         batch_seconds: float = 0.0,
+        on_failure: Callable[[ModelStopped], object] = lambda failure: None,
     ) -> None:
         self._run: Final = run
         self._thread: Final = thread
         self._limits: Final = limits
         self._batchable: Final = batchable
+        self._on_failure: Final = on_failure
         self._loop: Final = asyncio.get_running_loop()
         self._groups: Final = OrderedDict[Hashable, OrderedDict[_Part, None]]()
         self._queued_rows = 0
@@ -242,12 +245,15 @@ class Batcher:
 
     def give_up(self, failure: ModelStopped) -> None:
         """Call the model no more. Whatever runs or waits fails at once."""
+        if self.failure is not None:
+            return
         self.failure = failure
         running = self._running.parts if self._running else ()
         culprits = {part.request for part in running}
         for request in tuple(self._open):
             self._fail(request, _failure(failure) if request in culprits else NotReady())
         self._idle.set()
+        self._on_failure(failure)
 
     async def drained(self) -> None:
         """Wait until the queue is empty and nothing runs, or the model can run no more."""

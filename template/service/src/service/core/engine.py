@@ -39,7 +39,6 @@ class Engine:
         self._batcher: Batcher | None = None
         self._can_batch = False
         self._closing = False
-        self._left = False
         self.inputs: tuple[TensorSpec, ...] = ()
         self.outputs: tuple[TensorSpec, ...] = ()
         self.max_batch_size = 1
@@ -102,7 +101,7 @@ class Engine:
         settings = self._settings
         threads = settings.threads or cpu.threads_per_worker(settings.workers)
         began = time.perf_counter()
-        self._closing = self._left = False
+        self._closing = False
         self._thread = thread = ModelThread()
         run = await thread.call(self._load, threads)
         if check is not None:
@@ -121,7 +120,12 @@ class Engine:
             largest, settings.max_batch_delay, settings.max_queue_size, settings.max_queue_bytes
         )
         self._batcher = Batcher(
-            run, thread, limits, batchable=self._can_batch, batch_seconds=batch_seconds
+            run,
+            thread,
+            limits,
+            batchable=self._can_batch,
+            batch_seconds=batch_seconds,
+            on_failure=self._leave,
         )
         model = self.model
         metrics.record_model(model.name, model.version, self._runtime.RUNTIME, largest)
@@ -159,23 +163,22 @@ class Engine:
         return await self._batcher.submit(inputs, context)
 
     def check(self) -> None:
-        """End this worker if its model hangs or has ended itself. It is called now and then."""
+        """Notice a model that hangs. It is called now and then, from the event loop."""
         batcher, thread = self._batcher, self._thread
-        if batcher is None or thread is None or self._left:
+        if batcher is None or thread is None or batcher.failure is not None:
             return
         seconds = batcher.call_seconds
-        if batcher.failure is None and seconds > self._settings.longest_run:
+        if seconds > self._settings.longest_run:
             rows = batcher.running_rows
             hang = f"the model hangs since {seconds:.0f} s with a batch of {rows} rows"
             log.critical("%s, here:\n%s", hang, thread.where())
             batcher.give_up(ModelStopped(hang))
-        if batcher.failure is not None:
-            self._left = True
-            metrics.READY.set(0)
-            log.critical(
-                "%s; this process ends", batcher.failure, exc_info=batcher.failure.__cause__
-            )
-            process.leave(str(batcher.failure), self._settings.graceful_timeout)
+
+    def _leave(self, failure: ModelStopped) -> None:
+        """End this process, whose model can run no more."""
+        metrics.READY.set(0)
+        log.critical("%s; this process ends", failure, exc_info=failure.__cause__)
+        process.leave(str(failure), self._settings.graceful_timeout)
 
     async def close(self) -> None:
         """Report not ready, finish what was accepted, and end the model's thread."""
