@@ -104,10 +104,10 @@ async def test_model_that_hangs_is_found_and_the_process_ends(
         def run(self, batch: Tensors) -> Tensors:
             if (batch["x"] == ENOUGH).any():
                 forever.wait(20)
+                raise SystemExit(0)
             return super().run(batch)
 
-    model = Hanging()
-    async with serve(model, request_timeout=0.1, run_timeout=0.3) as service:
+    async with serve(Hanging(), request_timeout=0.1, run_timeout=0.3) as service:
         assert (await ask(service, ENOUGH, ENOUGH)).status_code == 504
         assert (await service.client.get("/v2/health/ready")).status_code == 200
         await until(lambda: bool(failures))
@@ -117,7 +117,8 @@ async def test_model_that_hangs_is_found_and_the_process_ends(
         with anyio.fail_after(5):
             await service.engine.close()
         forever.set()
-    assert failures == ["the model hangs since 0 s with a batch of 2 rows"]
+        await asyncio.sleep(0.1)
+    assert failures == ["the model hangs since 0 s with a batch of 2 rows"], "once"
     assert "forever.wait(20)" in caplog.text, "where"
 
 
