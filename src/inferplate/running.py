@@ -69,8 +69,13 @@ class Service:
         return self._process.pid
 
     @property
+    def code(self) -> int | None:
+        """The exit code, None while the service runs."""
+        return self._process.poll()
+
+    @property
     def ended(self) -> bool:
-        return self._process.poll() is not None
+        return self.code is not None
 
     def wait_ready(self) -> None:
         """Wait until the service says that it is ready, with every worker.

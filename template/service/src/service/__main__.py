@@ -83,7 +83,7 @@ def _serve(settings: Settings) -> int:
         chosen: Server = server
         with contextlib.suppress(SystemExit):  # `process` knows whether the service failed
             chosen.serve(settings)
-        if message := process.failure():
+        if message := process.failure() or (None if process.draining() else process.deaths()):
             print(f"service: {message}", file=sys.stderr)
         return process.exit_code()
 

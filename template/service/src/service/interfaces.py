@@ -30,7 +30,13 @@ class Model(Protocol):
     def run(self, batch: "Tensors") -> "Tensors":
         """Run the model on tensors by the manifest's names, and return its outputs by theirs.
 
-        The arrays are read-only. What it raises fails only the rows that cause it.
+        The arrays are read-only. What it raises fails only the requests that cause it, with a text
+        that says nothing.
+
+        Raises:
+            Refused: a row has a value that the model cannot take; its client gets the row, the
+                field and the text.
+            InvalidTensors: a request cannot be taken; its client gets the text.
         """
         ...
 

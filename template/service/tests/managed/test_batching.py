@@ -6,7 +6,8 @@ import pytest
 
 from managed.conftest import Serve
 from managed.support import INFER, ONE_ROW_A_BATCH, Doubler, ask, held, outputs, until
-from service.core.tensors import TensorSpec
+from service.core.errors import InvalidTensors
+from service.core.tensors import Tensors, TensorSpec
 
 pytestmark = pytest.mark.anyio
 
@@ -81,6 +82,31 @@ async def test_failing_row_fails_alone(serve: Serve) -> None:
     assert answer.status_code == 500
     assert answer.headers["x-request-id"] in answer.json()["error"]
     assert "secret" not in answer.text
+
+
+async def test_row_whose_values_the_model_refuses_fails_alone_with_the_reason(
+    serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Particular(Doubler):
+        def run(self, batch: Tensors) -> Tensors:
+            if (batch["x"] == 7).any():
+                raise InvalidTensors("x: 7 is not lucky")
+            return super().run(batch)
+
+    model = Particular()
+    async with serve(model, predict_endpoint=True, warmup=False) as service:
+        tasks = await held(service, model, 3)
+        refused = asyncio.create_task(ask(service, 7))
+        instances = {"instances": [{"left": 7, "right": 7}]}
+        predict = asyncio.create_task(service.client.post("/predict", json=instances))
+        await until(lambda: service.engine.pending_rows == 6)
+        model.gate.set()
+        assert [outputs(await task) for task in tasks] == [[200], [2], [4], [6]]
+        assert (await refused).status_code == 400
+        assert (await refused).json() == {"error": "x: 7 is not lucky"}
+        assert (await predict).status_code == 422
+        assert (await predict).json()["detail"] == "x: 7 is not lucky"
+    assert "inference failed" not in caplog.text
 
 
 async def test_health_answers_while_the_model_runs(serve: Serve) -> None:

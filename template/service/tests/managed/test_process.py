@@ -4,12 +4,15 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 import service
 from service.ops import process
+from service.ops.settings import Settings
 
 LATE_WORKER = """
 import time
@@ -39,6 +42,116 @@ def test_service_ends_without_an_error_only_if_it_was_asked_to_stop() -> None:
         process.start_draining()
         assert process.exit_code() == 0
     assert not process.draining()
+
+
+@pytest.fixture
+def dead(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """Give process ids of workers that are dead; this process is a living worker of another one."""
+    pids = []
+    with process.prepare(workers=1):
+        monkeypatch.setattr(process, "is_main", lambda: False)
+        for _ in range(5):
+            died = subprocess.Popen([sys.executable, "-c", ""])
+            died.wait()
+            pids.append(died.pid)
+        yield pids
+
+
+def die(pid: int, reason: str = "") -> None:
+    """Leave behind what a worker does that dies on probation."""
+    (shared() / f"probation-{pid}").write_text(reason)
+
+
+def shared() -> Path:
+    return Path(os.environ["_SERVICE_PROCESS_DIRECTORY"])
+
+
+@pytest.mark.parametrize(("deaths", "delay"), [(0, 0), (1, 0), (2, 1), (3, 2), (4, 4)])
+def test_deaths_one_after_the_other_delay_the_next_worker(
+    dead: list[int], monkeypatch: pytest.MonkeyPatch, deaths: int, delay: int
+) -> None:
+    now = 0.0
+
+    def sleep(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+
+    monkeypatch.setattr(process, "time", SimpleNamespace(monotonic=lambda: now, sleep=sleep))
+    for pid in dead[:deaths]:
+        die(pid)
+    process._begin_probation()
+    assert now == pytest.approx(delay, abs=0.1)
+    assert (shared() / f"probation-{os.getpid()}").exists()
+
+
+def test_too_many_deaths_end_the_service_with_their_reason(
+    dead: list[int], failures: list[str]
+) -> None:
+    for pid in dead[:4]:
+        die(pid)
+    die(dead[4], "the model ended with SystemExit: 0")
+    with pytest.raises(SystemExit) as ended:
+        process._begin_probation()
+    assert ended.value.code == 1
+    assert failures == [
+        "5 workers died within a minute of being ready: the model ended with SystemExit: 0"
+    ]
+
+
+def test_worker_that_stays_ready_forgets_the_deaths_but_not_the_living(
+    dead: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    die(dead[0])
+    die(os.getppid())
+    process._begin_probation()
+    process._end_probation()
+    assert process.deaths() is not None, "not ready yet"
+    process.report_ready()
+    process._end_probation()
+    assert process.deaths() is not None, "not ready for long"
+    monkeypatch.setattr(process, "_PROBATION", 0)
+    process._end_probation()
+    assert process.deaths() is None
+    assert [file.name for file in shared().glob("probation-*")] == [f"probation-{os.getppid()}"]
+
+
+def test_worker_that_leaves_says_why_is_not_ready_and_ends_in_time(
+    dead: list[int], monkeypatch: pytest.MonkeyPatch, failures: list[str]
+) -> None:
+    signals: list[tuple[int, int]] = []
+    alarms: list[int] = []
+    process._begin_probation()
+    process.report_ready()
+    monkeypatch.setattr(signal, "alarm", alarms.append)
+    monkeypatch.setattr(os, "kill", lambda pid, number: signals.append((pid, number)))
+    process.leave("the model hangs", limit=3)
+    assert signals == [(os.getpid(), signal.SIGTERM)]
+    assert 3 <= alarms[0] <= 5
+    assert not list(shared().glob("ready-*"))
+    assert (shared() / f"probation-{os.getpid()}").read_text() == "the model hangs"
+    assert failures == []
+
+
+def test_only_process_of_a_service_ends_it(failures: list[str]) -> None:
+    with process.prepare(workers=1):
+        process.leave("the model hangs", limit=3)
+    assert failures == ["the model hangs"]
+
+
+@pytest.mark.parametrize("ending", ["SystemExit(0)", "BaseException('panic')"])
+def test_import_that_ends_itself_ends_the_service(
+    monkeypatch: pytest.MonkeyPatch, failures: list[str], tmp_path: Path, ending: str
+) -> None:
+    (tmp_path / "ends_itself.py").write_text(f"raise {ending}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(process, "APPLICATION", "ends_itself:app")
+    monkeypatch.setattr(process, "configure_logging", lambda settings: None)
+    monkeypatch.setattr(process, "_end_in_time", lambda limit: None)
+    monkeypatch.delitem(sys.modules, "ends_itself", raising=False)
+    with process.prepare(workers=1), pytest.raises(SystemExit) as ended:
+        process.load_application(Settings())
+    assert ended.value.code == 1
+    assert [ending.partition("(")[0] in failure for failure in failures] == [True]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="one worker, which is the main process")

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from pydantic import Field
+from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from service.ops.settings import (
@@ -75,6 +75,14 @@ def test_tls_needs_both_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     monkeypatch.setenv("SERVICE_TLS_CERTIFICATE", str(certificate))
     with pytest.raises(SettingsInvalid, match="SERVICE_TLS_KEY"):
         load_settings()
+
+
+def test_model_may_use_the_whole_time_of_a_request() -> None:
+    assert Settings().longest_run == 60
+    assert Settings(request_timeout=100).longest_run == 200
+    assert Settings(request_timeout=100, run_timeout=100).longest_run == 100
+    with pytest.raises(ValidationError, match="SERVICE_REQUEST_TIMEOUT"):
+        Settings(request_timeout=100, run_timeout=99)
 
 
 def test_misspelt_variables_are_noticed(tmp_path: Path) -> None:

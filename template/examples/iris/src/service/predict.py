@@ -48,7 +48,11 @@ class Prediction(BaseModel):
 
 
 def to_tensors(instances: Sequence[Instance]) -> Tensors:
-    """Convert instances to the model's inputs, one row each."""
+    """Convert instances to the model's inputs, one row each.
+
+    For an instance that cannot be converted, raise `service.core.errors.Refused`: its client gets
+    a 422 with the reason.
+    """
     rows = [
         (flower.sepal_length, flower.sepal_width, flower.petal_length, flower.petal_width)
         for flower in instances

@@ -37,7 +37,11 @@ class Prediction(BaseModel):
 
 
 def to_tensors(instances: Sequence[Instance]) -> Tensors:
-    """Convert instances to the model's inputs, one row each."""
+    """Convert instances to the model's inputs, one row each.
+
+    For an instance that cannot be converted, raise `service.core.errors.Refused`: its client gets
+    a 422 with the reason.
+    """
     texts = [instance.text.encode() for instance in instances]
     return {"text": np.array(texts, dtype=object)}
 

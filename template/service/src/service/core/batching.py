@@ -16,7 +16,7 @@ import math
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -25,12 +25,16 @@ import numpy as np
 from service.core.errors import (
     DeadlineExceeded,
     InferenceFailed,
+    InvalidTensors,
+    NotReady,
     QueueFull,
+    Refused,
     RequestCancelled,
     ServiceError,
     TooLarge,
 )
-from service.core.model_thread import ModelThread
+from service.core.model_thread import ModelStopped, ModelThread, stopped_by
+from service.core.refusal import locate
 from service.core.request_context import RequestContext
 from service.core.run import Run
 from service.core.tensors import Tensors
@@ -118,6 +122,7 @@ class Batcher:
 
     ``run`` is called in the model's thread, with tensors of equally many rows. If ``batchable`` is
     false, every request runs alone. ``batch_seconds``: what a full batch takes, if that is known.
+    ``on_failure`` is called, in the event loop, when the model can run no more.
     """
 
     def __init__(
@@ -128,16 +133,25 @@ class Batcher:
         *,
         batchable: bool,
         batch_seconds: float = 0.0,
+        on_failure: Callable[[ModelStopped], object] = lambda failure: None,
     ) -> None:
         self._run: Final = run
         self._thread: Final = thread
         self._limits: Final = limits
         self._batchable: Final = batchable
+        self._on_failure: Final = on_failure
         self._loop: Final = asyncio.get_running_loop()
         self._groups: Final = OrderedDict[Hashable, OrderedDict[_Part, None]]()
         self._queued_rows = 0
         self._queued_bytes = 0
         self._running_rows = 0
+        self._running: _Batch | None = None
+        self._called_at = math.inf
+        """When the model was called that has not returned yet."""
+        self._stopped: ModelStopped | None = None
+        """What the model's thread found. The event loop knows soon, and sets ``failure``."""
+        self.failure: ModelStopped | None = None
+        """Why the model is not called any more."""
         self._turn = 0.0
         """When the batch that runs began, or the one before it ended."""
         self._lock: Final = threading.Lock()
@@ -159,6 +173,11 @@ class Batcher:
         """Rows that the model has not returned yet."""
         return self._running_rows
 
+    @property
+    def call_seconds(self) -> float:
+        """How long the model has not returned from its call; zero if it was not called."""
+        return max(0.0, time.monotonic() - self._called_at)
+
     async def submit(self, tensors: Tensors, context: RequestContext) -> Tensors:
         """Run the tensors of a request, of at least one row, and return the outputs, row for row.
 
@@ -168,9 +187,14 @@ class Batcher:
             QueueFull: the queue has no room for this request, or no time before its deadline.
             TooLarge: the request alone exceeds what the queue takes.
             DeadlineExceeded: the deadline passed first; what has not begun will not run.
+            InvalidTensors, Refused: the model raised it on this request; it names the row of this
+                request, if there is one.
             InferenceFailed: the model raised on this request; its exception is the cause.
+            NotReady: the model can run no more.
             RequestCancelled: nobody waits for the answer any more.
         """
+        if self.failure is not None:
+            raise NotReady
         if context.cancelled:
             raise RequestCancelled
         rows = len(next(iter(tensors.values()))) if self._batchable else 1
@@ -219,8 +243,20 @@ class Batcher:
         )
         self._plan_sweep(max(next_deadline, now + _MIN_SWEEP_INTERVAL))
 
+    def give_up(self, failure: ModelStopped) -> None:
+        """Call the model no more. Whatever runs or waits fails at once."""
+        if self.failure is not None:
+            return
+        self.failure = failure
+        running = self._running.parts if self._running else ()
+        culprits = {part.request for part in running}
+        for request in tuple(self._open):
+            self._fail(request, _failure(failure) if request in culprits else NotReady())
+        self._idle.set()
+        self._on_failure(failure)
+
     async def drained(self) -> None:
-        """Wait until the queue is empty and nothing runs."""
+        """Wait until the queue is empty and nothing runs, or the model can run no more."""
         await self._idle.wait()
 
     def _admit(self, rows: int, size: int, deadline: float) -> None:
@@ -276,7 +312,7 @@ class Batcher:
         self._queued_bytes -= part.size
 
     def _plan_dispatch(self) -> None:
-        if self._running_rows:
+        if self._running_rows or self.failure is not None:
             return
         if not self._groups:
             self._idle.set()
@@ -353,16 +389,20 @@ class Batcher:
         It does not wait for the event loop between them, which may be late.
         """
         while batch is not None:
+            self._running = batch
             began = time.monotonic()
             outcomes = self._run_isolated(batch.parts)
+            self._running = None
             ended = time.monotonic()
-            following = self._take_full()
+            following = None if self._stopped else self._take_full()
             turn, self._turn = self._turn, ended
             settle = functools.partial(
                 self._settle, batch, outcomes, began, ended - began, ended - turn
             )
             with contextlib.suppress(RuntimeError):  # the loop was closed while the model ran
                 self._loop.call_soon_threadsafe(settle)
+                if self._stopped is not None:
+                    self._loop.call_soon_threadsafe(self.give_up, self._stopped)
             batch = following
 
     def _seconds_left(self) -> float:
@@ -382,9 +422,7 @@ class Batcher:
             self._running_rows -= batch.rows
         for part, outcome in zip(batch.parts, outcomes, strict=True):
             if isinstance(outcome, Exception):
-                failure = InferenceFailed()
-                failure.__cause__ = outcome
-                self._fail(part.request, failure)
+                self._fail(part.request, _failure(outcome))
             else:
                 self._answer(part, outcome)
         self._plan_dispatch()
@@ -412,17 +450,33 @@ class Batcher:
                     self._dequeue(part)
 
     def _run_isolated(self, parts: Sequence[_Part]) -> list[Outcome]:
-        """Run a batch. If the model raises, halve it until only the rows that cause it fail."""
+        """Run a batch. If the model raises, halve it until only the requests that cause it fail."""
         try:
             return list(self._run_batch(parts))
         except Exception as error:
             if len(parts) == 1:
-                return [error]
+                return [self._explain(parts[0], error)]
         middle = len(parts) // 2
         return self._run_isolated(parts[:middle]) + self._run_isolated(parts[middle:])
 
+    def _explain(self, part: _Part, error: Exception) -> Exception:
+        """Let a refusal say which row of the request is refused."""
+        if not (isinstance(error, Refused) and self._batchable):
+            return error
+
+        def attempt(rows: slice) -> None:
+            self._call({name: array[rows] for name, array in part.tensors.items()})
+
+        try:
+            refused = locate(error, part.rows, attempt)
+        except Exception as other:
+            return other
+        if refused.instance is not None:
+            refused.instance += part.index * self._limits.batch_size
+        return refused
+
     def _run_batch(self, parts: Sequence[_Part]) -> list[Tensors]:
-        outputs = self._run(_join([part.tensors for part in parts]))
+        outputs = self._call(_join([part.tensors for part in parts]))
         if not self._batchable:
             return [outputs]
         rows = sum(part.rows for part in parts)
@@ -432,6 +486,29 @@ class Batcher:
         if len(parts) == 1:
             return [outputs]
         return list(_split(outputs, [part.rows for part in parts]))
+
+    def _call(self, batch: Tensors) -> Tensors:
+        if self._stopped is not None:
+            raise self._stopped
+        self._called_at = time.monotonic()
+        try:
+            return self._run(batch)
+        except Exception:
+            raise
+        except BaseException as error:
+            self._stopped = stopped_by(error)
+            raise self._stopped from error
+        finally:
+            self._called_at = math.inf
+
+
+def _failure(error: Exception) -> ServiceError:
+    """Return how a request fails on which the model raised."""
+    if isinstance(error, InvalidTensors | Refused):
+        return error
+    failure = InferenceFailed()
+    failure.__cause__ = error
+    return failure
 
 
 def _size(tensors: Tensors) -> int:

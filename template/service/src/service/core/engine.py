@@ -13,7 +13,7 @@ from service.core.batching import Batcher, Limits
 from service.core.errors import NotReady
 from service.core.examples import Examples
 from service.core.manifest import DEFAULT_BATCH_TOLERANCE, Manifest, ModelInfo
-from service.core.model_thread import ModelThread
+from service.core.model_thread import ModelStopped, ModelThread
 from service.core.request_context import RequestContext
 from service.core.run import Run, checked
 from service.core.tensors import Tensors, TensorSpec, check_inputs, check_rows
@@ -54,6 +54,7 @@ class Engine:
         """Whether every worker has its model, and new requests are welcome."""
         return (
             self._batcher is not None
+            and self._batcher.failure is None
             and not self._closing
             and not process.draining()
             and process.all_ready(self._settings.workers)
@@ -124,6 +125,7 @@ class Engine:
             limits,
             batchable=self.batched,
             batch_seconds=verdict.timings.get(largest, 0.0),
+            on_failure=self._leave,
         )
         model = self.model
         metrics.record_model(model.name, model.version, self._runtime.RUNTIME, largest)
@@ -159,6 +161,24 @@ class Engine:
         if context is None:
             context = RequestContext(self._settings.request_timeout)
         return await self._batcher.submit(inputs, context)
+
+    def check(self) -> None:
+        """Notice a model that hangs. It is called now and then, from the event loop."""
+        batcher, thread = self._batcher, self._thread
+        if batcher is None or thread is None or batcher.failure is not None:
+            return
+        seconds = batcher.call_seconds
+        if seconds > self._settings.longest_run:
+            rows = batcher.running_rows
+            hang = f"the model hangs since {seconds:.0f} s with a batch of {rows} rows"
+            log.critical("%s, here:\n%s", hang, thread.where())
+            batcher.give_up(ModelStopped(hang))
+
+    def _leave(self, failure: ModelStopped) -> None:
+        """End this process, whose model can run no more."""
+        metrics.READY.set(0)
+        log.critical("%s; this process ends", failure, exc_info=failure.__cause__)
+        process.leave(str(failure), self._settings.graceful_timeout)
 
     async def close(self) -> None:
         """Report not ready, finish what was accepted, and end the model's thread."""

@@ -22,9 +22,33 @@ class ServiceError(Exception):
 
 
 class InvalidTensors(ServiceError):
-    """Tensors that contradict themselves or the model's signature."""
+    """Tensors that contradict themselves, the model's signature, or what the model can take.
+
+    A runtime may raise it while it runs a batch; only the requests that cause it fail.
+    """
 
     reason = "malformed"
+
+
+class Refused(ServiceError):
+    """An instance with a value that your code cannot take. Raise it in predict.py or in a runtime.
+
+    ``detail``: what is wrong, for the client. ``field``: which field of the instance, or the path
+    to it, such as ``items.0.price``. ``instance``: its index among the instances, or the rows, that
+    the function was given; without it, the service finds the instance by halving them.
+    """
+
+    reason = "invalid"
+
+    def __init__(self, detail: str, *, field: str = "", instance: int | None = None) -> None:
+        super().__init__(detail)
+        self.field = field
+        self.instance = instance
+
+    def __str__(self) -> str:
+        place = [] if self.instance is None else [f"row {self.instance}"]
+        place += [self.field] if self.field else []
+        return f"{', '.join(place)}: {self.detail}" if place else self.detail
 
 
 class TooLarge(ServiceError):

@@ -4,13 +4,30 @@ import asyncio
 import contextlib
 import functools
 import queue
+import sys
 import threading
+import traceback
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
 THREAD_NAME: Final = "model"
 
 T = TypeVar("T")
+
+
+class ModelStopped(Exception):
+    """The model can run no more in this process. The text is one line and says why."""
+
+
+def stopped_by(error: BaseException) -> ModelStopped:
+    """Return the failure of a model that raised what no caller expects, such as SystemExit.
+
+    Panics of Rust are such exceptions. What the model is worth after one, nobody knows.
+    """
+    text = f"{type(error).__name__}: {error}".partition("\n")[0]
+    failure = ModelStopped(f"the model ended with {text.rstrip(': ')}")
+    failure.__cause__ = error
+    return failure
 
 
 class ModelThread:
@@ -22,10 +39,15 @@ class ModelThread:
 
     def __init__(self) -> None:
         self._calls: Final = queue.SimpleQueue[Callable[[], None] | None]()
-        threading.Thread(target=self._work, name=THREAD_NAME, daemon=True).start()
+        self._thread: Final = threading.Thread(target=self._work, name=THREAD_NAME, daemon=True)
+        self._thread.start()
 
     def call(self, function: Callable[..., T], *args: Any) -> "asyncio.Future[T]":
-        """Run a function in the thread; the future belongs to the caller's event loop."""
+        """Run a function in the thread; the future belongs to the caller's event loop.
+
+        Raises:
+            ModelStopped: in the future, for an exception that would end the event loop.
+        """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
 
@@ -34,6 +56,8 @@ class ModelThread:
                 outcome = function(*args)
             except Exception as error:
                 _deliver(loop, future, future.set_exception, error)
+            except BaseException as error:
+                _deliver(loop, future, future.set_exception, stopped_by(error))
             else:
                 _deliver(loop, future, future.set_result, outcome)
 
@@ -43,6 +67,11 @@ class ModelThread:
     def start(self, function: Callable[..., None], *args: Any) -> None:
         """Run a function in the thread that delivers its own outcome and never raises."""
         self._calls.put(functools.partial(function, *args))
+
+    def where(self) -> str:
+        """Return the lines of code that the thread is executing, as in a traceback."""
+        frame = sys._current_frames().get(self._thread.ident or 0)
+        return "".join(traceback.format_stack(frame)) if frame else ""
 
     def stop(self) -> None:
         """End the thread once it has finished what it was given."""

@@ -1,15 +1,17 @@
 """Predictions for instances: the conversions of `service.predict` around the engine."""
 
 import asyncio
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Generic, TypeVar
 
 from pydantic import BaseModel
 
 from service.core.engine import Engine
-from service.core.errors import InferenceFailed, InvalidTensors
+from service.core.errors import InferenceFailed, InvalidTensors, Refused
 from service.core.examples import Examples, of_instances
 from service.core.manifest import ModelInfo
+from service.core.refusal import locate
 from service.core.request_context import RequestContext
 from service.core.tensors import Tensors, TensorSpec, check_inputs
 from service.core.turns import Turns
@@ -83,48 +85,77 @@ class Predictor(Generic[InstanceT, PredictionT]):
         """Return one prediction for each instance, in their order.
 
         Raises:
+            Refused: the conversions or the model cannot take an instance.
             ServiceError: what `Engine.infer` raises; InferenceFailed also if the conversions give
                 another number of predictions.
         """
         if self._engine.batched:
             return await self._predict(instances)
-        return [
-            prediction for instance in instances for prediction in await self._predict([instance])
-        ]
+        predictions = []
+        for index, instance in enumerate(instances):
+            try:
+                predictions += await self._predict([instance])
+            except Refused as error:
+                error.instance = index
+                raise
+        return predictions
 
     async def _predict(self, instances: Sequence[InstanceT]) -> list[PredictionT]:
         context = self._context
-        if len(instances) < _MANY_INSTANCES and (context is None or not context.large):
-            tensors = await self._convert(self._to_tensors, instances)
+        large = len(instances) >= _MANY_INSTANCES or (context is not None and context.large)
+        if large and context is not None and context.end_turn is not None:
+            context.end_turn()
+        tensors = await self._convert(self._tensors, instances, large=large)
+        try:
             outputs = await self._engine.infer(tensors, context)
-            predictions = list(await self._convert(self._to_predictions, outputs))
-        else:
-            if context is not None and context.end_turn is not None:
-                context.end_turn()
-            async with self.turns.turn(context):
-                tensors = await self._convert_in_thread(self._to_tensors, instances)
-            outputs = await self._engine.infer(tensors, context)
-            # The framework makes JSON of the predictions at once, which is part of this turn.
-            async with self.turns.turn(context, until_next_step=True):
-                predictions = list(await self._convert_in_thread(self._to_predictions, outputs))
+        except Refused as error:
+            if error.instance is None and len(instances) == 1:
+                error.instance = 0
+            raise
+        predict = functools.partial(self._predictions, len(instances))
+        predictions = await self._convert(predict, outputs, large=large)
         if len(predictions) != len(instances):
             raise InferenceFailed from ValueError(
                 f"{len(instances)} instances gave {len(predictions)} predictions"
             )
         return predictions
 
-    async def _convert(self, conversion: Callable[[GivenT], MadeT], given: GivenT) -> MadeT:
-        """Call a conversion, but not while a thread calls one: owners need no locks in theirs."""
-        if not self._conversions.taken:
-            return conversion(given)
-        async with self._conversions.turn(self._context):
-            return conversion(given)
-
-    async def _convert_in_thread(
-        self, conversion: Callable[[GivenT], MadeT], given: GivenT
+    async def _convert(
+        self, conversion: Callable[[GivenT], MadeT], given: GivenT, *, large: bool
     ) -> MadeT:
-        async with self._conversions.turn(self._context):
+        """Call a conversion, a large one in a thread.
+
+        No two conversions run at the same time, so that owners need no locks in theirs.
+        """
+        if not large:
+            if not self._conversions.taken:
+                return conversion(given)
+            async with self._conversions.turn(self._context):
+                return conversion(given)
+        # The framework makes JSON of predictions at once, which belongs to the same turn.
+        async with (
+            self.turns.turn(self._context, until_next_step=True),
+            self._conversions.turn(self._context),
+        ):
             return await asyncio.to_thread(conversion, given)
+
+    def _tensors(self, instances: Sequence[InstanceT]) -> Tensors:
+        try:
+            return self._to_tensors(instances)
+        except Refused as error:
+            count = len(instances)
+            raise locate(error, count, lambda part: self._to_tensors(instances[part])) from None
+
+    def _predictions(self, count: int, outputs: Tensors) -> list[PredictionT]:
+        def convert(rows: slice) -> Sequence[PredictionT]:
+            return self._to_predictions({name: array[rows] for name, array in outputs.items()})
+
+        try:
+            return list(self._to_predictions(outputs))
+        except Refused as error:
+            if any(array.shape[:1] != (count,) for array in outputs.values()):
+                raise
+            raise locate(error, count, convert) from None
 
     def examples_for(self, inputs: Sequence[TensorSpec]) -> Examples | None:
         """Convert the examples of the schema, if it has any, to the inputs of the model.
@@ -137,10 +168,12 @@ class Predictor(Generic[InstanceT, PredictionT]):
             return None
         instances = [self._instance.model_validate(example) for example in given]
         try:
-            tensors = [self._to_tensors([instance]) for instance in instances]
+            tensors = [self._tensors([instance]) for instance in instances]
             for each in tensors:
                 check_inputs(inputs, each)
             return of_instances(tensors, "the examples of predict.py")
+        except Refused as error:
+            raise InvalidTensors(f"predict.py refuses an example of its schema: {error}") from None
         except InvalidTensors as error:
             raise InvalidTensors(
                 f"predict.py and the model's manifest disagree: {error.detail} Change one of them, "

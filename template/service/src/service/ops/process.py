@@ -1,14 +1,15 @@
 """The processes of one service: what they share, how a worker starts, and how they end in order.
 
-They share a directory with the drain flag, the first failure and the metrics of the workers. The
-main process makes it before it starts the server, and the workers find it through the environment.
-Without the directory, because a server's own command line started the application, a process
-answers for itself alone.
+They share a directory with the drain flag, the first failure, the workers on probation and the
+metrics. The main process makes it before it starts the server, and the workers find it through the
+environment. Without the directory, because a server's own command line started the application, a
+process answers for itself alone.
 """
 
 import contextlib
 import importlib
 import logging
+import math
 import os
 import shutil
 import signal
@@ -32,6 +33,9 @@ APPLICATION: Final = "service.main:app"
 _DIRECTORY: Final = "_SERVICE_PROCESS_DIRECTORY"
 _MAIN_PID: Final = "_SERVICE_MAIN_PID"
 _POLL: Final = 0.25
+_PROBATION: Final = 60
+"""Seconds that a worker must be ready before the deaths of others before it are forgotten."""
+_MAX_DEATHS: Final = 5
 EXIT_MARGIN: Final = 1.5
 """Seconds from the end of the graceful timeout to the end of the process."""
 
@@ -111,10 +115,39 @@ def fail(message: str) -> None:
     os.kill(_main_pid(), signal.SIGTERM)
 
 
+def leave(reason: str, limit: float) -> None:
+    """End this worker, which can serve no more; the server replaces it.
+
+    It finishes its requests first. After ``limit`` seconds the system ends it, whatever it does.
+    The only process of a service ends the service.
+    """
+    if is_main():
+        fail(reason)
+        return
+    if ready := _path(f"ready-{os.getpid()}"):
+        ready.unlink(missing_ok=True)
+    if (record := _path(f"probation-{os.getpid()}")) and record.exists():
+        record.write_text(reason, encoding="utf-8")
+    if hasattr(signal, "alarm"):  # not on Windows
+        signal.alarm(math.ceil(limit + EXIT_MARGIN))
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
 def failure() -> str | None:
     """Return the message that a worker recorded with `fail`, if any did."""
     record = _path("failure")
     return record.read_text(encoding="utf-8") if record and record.exists() else None
+
+
+def deaths() -> str | None:
+    """Return how many workers died one after the other, and why; None if none did."""
+    dead = _dead_on_probation()
+    if not dead:
+        return None
+    reasons = [text for file in dead if (text := _read(file))]
+    reason = reasons[-1] if reasons else "they were killed, or ended themselves"
+    noun = "worker" if len(dead) == 1 else "workers"
+    return f"{len(dead)} {noun} died within a minute of being ready: {reason}"
 
 
 def exit_code() -> int:
@@ -156,20 +189,25 @@ def load_application(settings: Settings) -> Any:
 
     If that fails, end the service: a new worker would fail in the same way. From now on the process
     ends when the time to drain is over, even if something still runs in it. A worker also ends when
-    its main process is gone, and leaves Ctrl-C to that process.
+    its main process is gone, and leaves Ctrl-C to that process. The more workers died before it one
+    after the other, the later it starts.
     """
     configure_logging(settings)  # the process may be a new one
     if not is_main() and hasattr(os, "setpgrp"):
         os.setpgrp()
     limit = settings.drain_delay + settings.graceful_timeout + EXIT_MARGIN
     threading.Thread(target=_end_in_time, args=(limit,), name="end", daemon=True).start()
+    if not is_main():
+        _begin_probation()
     module, _, name = APPLICATION.partition(":")
     try:
         application = getattr(importlib.import_module(module), name)
     except CannotStart as error:
         fail(str(error))
         raise SystemExit(1) from error
-    except Exception as error:
+    except BaseException as error:
+        if draining():  # a handler of the signal may have raised it
+            raise
         log.exception("the application cannot be imported")
         cause = f"{type(error).__name__}: {error}".partition("\n")[0]
         fail(f"the application cannot be imported: {_where(error)}{cause}")
@@ -179,7 +217,53 @@ def load_application(settings: Settings) -> Any:
     return application
 
 
-def _where(error: Exception) -> str:
+def _begin_probation() -> None:
+    """Put this worker on probation until it has been ready for a while.
+
+    The more workers died before it, the later it starts; after too many, the service ends. A worker
+    that dies on probation leaves its file, in which it may have written why.
+    """
+    record = _path(f"probation-{os.getpid()}")
+    if record is None:
+        return
+    dead = _dead_on_probation()
+    record.touch()
+    if len(dead) >= _MAX_DEATHS:
+        fail(deaths() or "")
+        raise SystemExit(1)
+    if len(dead) > 1:
+        delay = 2 ** (len(dead) - 2)
+        log.warning("the next worker starts in %d s: %s", delay, deaths())
+        until = time.monotonic() + delay
+        while time.monotonic() < until and not ending():
+            time.sleep(_POLL / 5)
+
+
+def _dead_on_probation() -> list[Path]:
+    directory = _path("")
+    files = directory.glob("probation-*") if directory else ()
+    return [file for file in files if not _is_alive(file)]
+
+
+def _end_probation() -> None:
+    """Forget the workers that died, once this one has been ready for a while."""
+    record, ready = _path(f"probation-{os.getpid()}"), _path(f"ready-{os.getpid()}")
+    if not (record and ready and record.exists() and ready.exists()):
+        return
+    if time.time() - ready.stat().st_mtime < _PROBATION:
+        return
+    for file in (record, *_dead_on_probation()):
+        file.unlink(missing_ok=True)
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return ""
+
+
+def _where(error: BaseException) -> str:
     """Return the last line of the service's own code that an error passed."""
     package = Path(__file__).parents[1]
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
@@ -231,6 +315,7 @@ def _end_in_time(limit: float) -> None:
         if not is_main() and os.getppid() != _main_pid():
             os.kill(os.getpid(), signal.SIGTERM)
             break
+        _end_probation()
         time.sleep(_POLL)
     time.sleep(limit)
     log.error("process %d is still busy and is ended", os.getpid())

@@ -107,6 +107,11 @@ class Settings(BaseSettings):
     request_timeout: Seconds = Field(
         default=30, gt=0, description="Seconds from the arrival of a request to its answer, or 504"
     )
+    run_timeout: Seconds = Field(
+        default=0,
+        description="Seconds until a model that does not return counts as hung and its worker "
+        "ends; 0: twice the request timeout, at least 60",
+    )
     max_batch_size: int = Field(
         default=0,
         ge=0,
@@ -179,6 +184,19 @@ class Settings(BaseSettings):
             if len(text) < 16 or not (text.isascii() and text.isprintable()):
                 raise ValueError("each key must have at least 16 printable ASCII characters")
         return keys
+
+    @property
+    def longest_run(self) -> float:
+        """Seconds until a model that does not return counts as hung."""
+        return self.run_timeout or max(60.0, 2 * self.request_timeout)
+
+    @model_validator(mode="after")
+    def _model_may_use_the_whole_time_of_a_request(self) -> Self:
+        if 0 < self.run_timeout < self.request_timeout:
+            raise ValueError(
+                f"{PREFIX}RUN_TIMEOUT must not be shorter than {PREFIX}REQUEST_TIMEOUT"
+            )
+        return self
 
     @field_validator("workers")
     @classmethod

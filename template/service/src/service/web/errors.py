@@ -16,6 +16,7 @@ from service.core.errors import (
     DeadlineExceeded,
     InferenceFailed,
     InvalidTensors,
+    Refused,
     RequestCancelled,
     ServiceError,
     TooLarge,
@@ -32,6 +33,7 @@ LISTED_ERRORS: Final = 100
 """Wrong values that a response lists."""
 _STATUSES: Final[dict[type[ServiceError], int]] = {
     InvalidTensors: HTTPStatus.BAD_REQUEST,
+    Refused: HTTPStatus.BAD_REQUEST,
     TooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     InferenceFailed: HTTPStatus.INTERNAL_SERVER_ERROR,
     Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
@@ -146,9 +148,15 @@ class ErrorResponse(NamedTuple):
 
 
 def problem(error: ServiceError, request_id: str) -> ErrorResponse:
-    """Respond with ``application/problem+json`` (RFC 9457), and record the error."""
+    """Respond with ``application/problem+json`` (RFC 9457), and record the error.
+
+    Tensors are made of instances here, so it is their values that are wrong.
+    """
     _record(error)
-    status = status_of(error)
+    if isinstance(error, Refused):
+        error = InvalidValues([(_refused_path(error), error.detail)])
+    is_values = isinstance(error, InvalidTensors)
+    status = HTTPStatus.UNPROCESSABLE_ENTITY if is_values else status_of(error)
     document = {
         "type": "about:blank",
         "title": responses.get(status, "Error"),
@@ -166,7 +174,7 @@ def protocol_error(error: ServiceError, request_id: str) -> ErrorResponse:
     """Respond as the Open Inference Protocol does, and record the error."""
     _record(error)
     status = status_of(error)
-    text = f"{error.detail} (request {request_id})" if status >= 500 else error.detail
+    text = f"{error} (request {request_id})" if status >= 500 else str(error)
     headers = {**_headers(error), "content-type": "application/json"}
     return ErrorResponse(status, headers, orjson.dumps({"error": text}))
 
@@ -203,6 +211,12 @@ def field_path(location: Sequence[object]) -> str:
     """Return the path of a wrong value. Values of the body are named from its top."""
     parts = location[1:] if location[:1] == ("body",) else location
     return ".".join(str(part) for part in parts)
+
+
+def _refused_path(error: Refused) -> str:
+    if error.instance is None:
+        return error.field
+    return f"instances.{error.instance}.{error.field}".removesuffix(".")
 
 
 def status_of(error: ServiceError) -> int:

@@ -136,11 +136,12 @@ class Front:
             process.fail(f"the model could not be loaded: {error}")
 
     async def _tick(self) -> None:
-        """Publish metrics, notice a drain, and check the requests that take longer than a tick."""
+        """Publish metrics, notice a drain, and check what takes longer than a tick."""
         while True:
             await asyncio.sleep(_TICK)
             self._draining = process.draining()
             self._publish_metrics()
+            self.engine.check()
             now = time.monotonic()
             for cycle in tuple(self._in_flight):
                 if now - cycle.context.arrival < _TICK:
@@ -176,7 +177,9 @@ class Front:
             await self._answer(cycle, scope, headers)
         except ServiceError as error:
             await cycle.reject(error, render)
-        except Exception:
+        except (asyncio.CancelledError, GeneratorExit, KeyboardInterrupt):
+            raise
+        except BaseException:  # SystemExit or a panic of Rust would end the event loop
             log.exception("unexpected error")
             await cycle.reject(InternalError(), render)
         finally:
