@@ -1,4 +1,4 @@
-"""ONNX Runtime: a model in an ``.onnx`` file, with its external data in ``.onnx.data`` beside it.
+"""ONNX Runtime: a model in an ``.onnx`` file, with its external data in files beside it.
 
 The library is imported where it is used, so that importing this module stays cheap.
 """
@@ -7,13 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-import numpy as np
-
-from service.core.manifest import ArtifactError, Manifest
-from service.core.tensors import Array, Signature, Tensors, TensorSpec
+from service.core.manifest import ArtifactError, Manifest, external_data
+from service.core.tensors import Signature, Tensors, TensorSpec, decode_text, encode_text
 
 if TYPE_CHECKING:
-    from onnxruntime import InferenceSession, NodeArg
+    from onnxruntime import InferenceSession, NodeArg, SessionOptions
 
 RUNTIME: Final = "onnxruntime"
 
@@ -44,20 +42,23 @@ _DATATYPES: Final = {
 
 
 class Model:
-    """An inference session."""
+    """An inference session. ``weights``: its external data."""
 
-    def __init__(self, session: "InferenceSession", manifest: Manifest) -> None:
+    def __init__(
+        self, session: "InferenceSession", weights: list[bytes], manifest: Manifest
+    ) -> None:
         self.signature = _signature(session)
+        self._weights = weights  # the session points into it
         self._session = session
         self._outputs = [tensor.name for tensor in manifest.outputs]
         self._texts = [tensor.name for tensor in manifest.inputs if tensor.datatype == "BYTES"]
 
     def run(self, batch: Tensors) -> Tensors:
         """Run the model on tensors by their names, rows along the first axis."""
-        texts = {name: _decode(batch[name]) for name in self._texts}
+        texts = {name: decode_text(name, batch[name]) for name in self._texts}
         arrays = self._session.run(self._outputs, {**batch, **texts})
         return {
-            name: _encode(array) if array.dtype == object else array
+            name: encode_text(array) if array.dtype == object else array
             for name, array in zip(self._outputs, arrays, strict=True)
         }
 
@@ -68,7 +69,7 @@ def load(artifact: Path, manifest: Manifest, *, threads: int, device: str) -> Mo
     Raises:
         ArtifactError: the file is not a model, or the device is not available.
     """
-    return Model(_open(artifact, threads, device), manifest)
+    return Model(*_open(artifact, threads, device), manifest)
 
 
 def inspect(artifact: Path, parameters: dict[str, Any]) -> Signature:
@@ -77,7 +78,7 @@ def inspect(artifact: Path, parameters: dict[str, Any]) -> Signature:
     Raises:
         ArtifactError: the file is not a model, or does not describe one of its tensors.
     """
-    session = _open(artifact, threads=1, device="cpu")
+    session, _ = _open(artifact, threads=1, device="cpu")
     for kind, nodes in (("input", session.get_inputs()), ("output", session.get_outputs())):
         for node in nodes:
             if node.type not in _DATATYPES or not node.shape:
@@ -88,7 +89,8 @@ def inspect(artifact: Path, parameters: dict[str, Any]) -> Signature:
     return _signature(session)
 
 
-def _open(artifact: Path, threads: int, device: str) -> "InferenceSession":
+def _open(artifact: Path, threads: int, device: str) -> "tuple[InferenceSession, list[bytes]]":
+    """Open a session on a model, and return it with its external data."""
     import onnxruntime
 
     kind, _, index = device.lower().partition(":")
@@ -105,6 +107,7 @@ def _open(artifact: Path, threads: int, device: str) -> "InferenceSession":
     options.log_severity_level = 3
     # Threads that spin between batches would take CPU time from the event loop.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    weights = _add_external_data(options, artifact)
     provider_options = {"device_id": index} if index else {}
     try:
         session = onnxruntime.InferenceSession(
@@ -112,12 +115,31 @@ def _open(artifact: Path, threads: int, device: str) -> "InferenceSession":
         )
     except Exception as error:
         cause = str(error).partition("\n")[0]
+        if f"{artifact}/" in cause:
+            cause = "a subgraph has external data, save its weights in the file itself"
         raise ArtifactError(f"{artifact} cannot be loaded: {cause}") from error
     if provider not in session.get_providers():
         raise ArtifactError(
             f"onnxruntime could not use the device '{device}' and fell back to another"
         )
-    return session
+    return session, weights
+
+
+def _add_external_data(options: "SessionOptions", artifact: Path) -> list[bytes]:
+    """Give a session the external data from memory, which must live as long as the session.
+
+    ONNX Runtime itself would map the files, and answer with what is written into them later. It
+    gets a folder that does not exist, so that it reads none by itself.
+    """
+    files = external_data(artifact)
+    contents = [path.read_bytes() for path in files.values()]
+    options.add_external_initializers_from_files_in_memory(
+        list(files), contents, [len(content) for content in contents]
+    )
+    options.add_session_config_entry(
+        "session.model_external_initializers_file_folder_path", str(artifact)
+    )
+    return contents
 
 
 def _signature(session: "InferenceSession") -> Signature:
@@ -135,13 +157,3 @@ def _specs(nodes: "Sequence[NodeArg]") -> tuple[TensorSpec, ...]:
 
 def _shape(node: "NodeArg") -> tuple[int, ...]:
     return tuple(size if isinstance(size, int) else -1 for size in node.shape)
-
-
-def _decode(array: Array) -> Array:
-    texts = [value.decode("utf-8", "replace") for value in array.flat]
-    return np.array(texts, dtype=object).reshape(array.shape)
-
-
-def _encode(array: Array) -> Array:
-    values = [str(text).encode() for text in array.flat]
-    return np.array(values, dtype=object).reshape(array.shape)
