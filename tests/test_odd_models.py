@@ -192,6 +192,16 @@ for kind in ("inputs", "outputs"):
     told = message(ArtifactError, load, artifact, described.model_copy(update=changed))
     assert "BYTES" in told and tensor.name in told
 """
+NO_TEXT_FOR_A_MODULE = """
+from safetensors.torch import save_model
+import torch
+
+artifact = Path("odd.safetensors")
+save_model(torch.nn.Identity(), str(artifact))
+words = (TensorSpec("words", "BYTES", (-1,)),)
+described = describe(artifact, words, words, {"module": "torch.nn:Identity"})
+assert "BYTES" in message(ArtifactError, load, artifact, described)
+"""
 WIDE_INTEGERS = """
 import openvino
 from openvino import opset13 as ops
@@ -220,6 +230,7 @@ CASES = {
     "strings": ("onnxruntime", ONNX_TEXT),
     "sentences": ("transformers", TRANSFORMERS_TEXT),
     "wide integers": ("openvino", WIDE_INTEGERS),
+    "text for a module": ("pytorch", NO_TEXT_FOR_A_MODULE),
     **{
         f"text for {runtime}": (runtime, NO_TEXT)
         for runtime in ("lightgbm", "openvino", "pytorch", "xgboost")

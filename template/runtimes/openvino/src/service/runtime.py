@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from service.core.errors import InvalidTensors
-from service.core.manifest import ArtifactError, Manifest, check_numbers
+from service.core.manifest import ArtifactError, Manifest
 from service.core.tensors import Signature, Tensors, TensorSpec
 
 if TYPE_CHECKING:
@@ -69,7 +69,6 @@ def load(artifact: Path, manifest: Manifest, *, threads: int, device: str) -> Mo
     Raises:
         ArtifactError: the file is not a model, or the device is not available.
     """
-    check_numbers(manifest, "OpenVINO")
     core, model = _read(artifact)
     target = device.upper()
     # The name of a family stands for its first device. AUTO and its like are refused: they choose

@@ -11,7 +11,7 @@ import os
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Final
 
-from service.core.manifest import ArtifactError, Manifest
+from service.core.manifest import ArtifactError, Manifest, artifact_files
 from service.core.tensors import Signature, Tensors, TensorSpec, decode_text
 
 if TYPE_CHECKING:
@@ -157,16 +157,16 @@ def _read(artifact: Path) -> tuple[Any, Any]:
 
 def _check_shards(artifact: Path) -> None:
     """Check that the weights are in the folder, where the manifest has them all."""
-    index = artifact / "model.safetensors.index.json"
-    if not index.is_file():
-        return
-    try:
-        shards = sorted(set(json.loads(index.read_bytes())["weight_map"].values()))
-        outside = [name for name in shards if _is_outside(PurePosixPath(name))]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ArtifactError(f"{index} cannot be read: {_one_line(error)}") from error
-    if outside:
-        raise ArtifactError(f"{index} names '{outside[0]}', which is outside the folder")
+    for index in artifact_files(artifact):
+        if not index.name.endswith(".index.json"):
+            continue
+        try:
+            shards = set(json.loads(index.read_bytes())["weight_map"].values())
+            outside = sorted(name for name in shards if _is_outside(PurePosixPath(name)))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ArtifactError(f"{index} cannot be read: {_one_line(error)}") from error
+        if outside:
+            raise ArtifactError(f"{index} names '{outside[0]}', which is outside the folder")
 
 
 def _is_outside(path: PurePosixPath) -> bool:
