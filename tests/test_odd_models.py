@@ -103,9 +103,12 @@ MIXED_COLUMNS = (
 mixed = np.array([["red", 1.5], ["blue", 2.5]] * 20, object)
 columns = ColumnTransformer([("a", OneHotEncoder(), [0]), ("b", StandardScaler(), [1])])
 fitted = make_pipeline(columns, LogisticRegression()).fit(mixed, [1, 0] * 20)
-parameters = save(fitted)
-told = message(ArtifactError, describe, artifact, (), (), parameters)
+told = message(ArtifactError, describe, artifact, (), (), save(fitted))
 assert "--input" in told and "BYTES" in told
+encoded = make_pipeline(OneHotEncoder(handle_unknown="ignore"), LogisticRegression())
+told = message(ArtifactError, describe, artifact, (), (), save(encoded.fit(mixed, [1, 0] * 20)))
+assert "--input" in told and "BYTES" in told
+parameters = save(fitted)
 features = TensorSpec("features", "BYTES", (-1, 2))
 output = TensorSpec("probabilities", "FP64", (-1, 2))
 described = describe(artifact, (features,), (output,), parameters)

@@ -165,6 +165,7 @@ def refusal(described):
 assert refusal(described) == ""
 model = runtime.load(artifact, described, threads=1, device="cpu")
 before = model.run(rows)
+garbage = [b"\\xff" * (folder / name).stat().st_size for name in 20 * list(described.sha256)]
 found = {}
 for name, digest in described.sha256.items():
     content = (folder / name).read_bytes()

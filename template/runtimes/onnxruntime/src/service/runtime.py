@@ -42,13 +42,10 @@ _DATATYPES: Final = {
 
 
 class Model:
-    """An inference session. ``weights``: its external data."""
+    """An inference session."""
 
-    def __init__(
-        self, session: "InferenceSession", weights: list[bytes], manifest: Manifest
-    ) -> None:
+    def __init__(self, session: "InferenceSession", manifest: Manifest) -> None:
         self.signature = _signature(session)
-        self._weights = weights  # the session points into it
         self._session = session
         self._outputs = [tensor.name for tensor in manifest.outputs]
         self._texts = [tensor.name for tensor in manifest.inputs if tensor.datatype == "BYTES"]
@@ -69,7 +66,7 @@ def load(artifact: Path, manifest: Manifest, *, threads: int, device: str) -> Mo
     Raises:
         ArtifactError: the file is not a model, or the device is not available.
     """
-    return Model(*_open(artifact, threads, device), manifest)
+    return Model(_open(artifact, threads, device), manifest)
 
 
 def inspect(artifact: Path, parameters: dict[str, Any]) -> Signature:
@@ -78,7 +75,7 @@ def inspect(artifact: Path, parameters: dict[str, Any]) -> Signature:
     Raises:
         ArtifactError: the file is not a model, or does not describe one of its tensors.
     """
-    session, _ = _open(artifact, threads=1, device="cpu")
+    session = _open(artifact, threads=1, device="cpu")
     for kind, nodes in (("input", session.get_inputs()), ("output", session.get_outputs())):
         for node in nodes:
             if node.type not in _DATATYPES or not node.shape:
@@ -89,8 +86,7 @@ def inspect(artifact: Path, parameters: dict[str, Any]) -> Signature:
     return _signature(session)
 
 
-def _open(artifact: Path, threads: int, device: str) -> "tuple[InferenceSession, list[bytes]]":
-    """Open a session on a model, and return it with its external data."""
+def _open(artifact: Path, threads: int, device: str) -> "InferenceSession":
     import onnxruntime
 
     kind, _, index = device.lower().partition(":")
@@ -107,8 +103,8 @@ def _open(artifact: Path, threads: int, device: str) -> "tuple[InferenceSession,
     options.log_severity_level = 3
     # Threads that spin between batches would take CPU time from the event loop.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    weights = _add_external_data(options, artifact)
     provider_options = {"device_id": index} if index else {}
+    weights = _add_external_data(options, artifact)
     try:
         session = onnxruntime.InferenceSession(
             str(artifact), options, providers=[(provider, provider_options)]
@@ -118,15 +114,16 @@ def _open(artifact: Path, threads: int, device: str) -> "tuple[InferenceSession,
         if f"{artifact}/" in cause:
             cause = "a subgraph has external data, save its weights in the file itself"
         raise ArtifactError(f"{artifact} cannot be loaded: {cause}") from error
+    del weights
     if provider not in session.get_providers():
         raise ArtifactError(
             f"onnxruntime could not use the device '{device}' and fell back to another"
         )
-    return session, weights
+    return session
 
 
 def _add_external_data(options: "SessionOptions", artifact: Path) -> list[bytes]:
-    """Give a session the external data from memory, which must live as long as the session.
+    """Give a session the external data from memory, which must live until it has copied it.
 
     ONNX Runtime itself would map the files, and answer with what is written into them later. It
     gets a folder that does not exist, so that it reads none by itself.
