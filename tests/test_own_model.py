@@ -73,7 +73,8 @@ def test_an_artifact_is_served_from_the_manifest_that_the_command_writes(
         service.wait_ready()
         request = golden.infer_request
         written = json.loads((artifact.parent / "manifest.json").read_bytes())
-        request["inputs"][0]["name"] = written["inputs"][0]["name"]
+        described = {key: written["inputs"][0][key] for key in ("name", "datatype")}
+        request["inputs"][0].update(described)
         answer = post_json(service.port, "/v2/models/own/versions/2026.11/infer", request)
         assert answer.status == 200, answer.body
         probabilities = [list(known["probabilities"].values()) for known in golden.predictions]
@@ -115,7 +116,9 @@ def test_after_a_switch_of_the_runtime_the_own_model_is_served_when_described_an
     put_house_prices(project, bench, template, TRAIN_HOUSES + SAVE_FOR_SCIKIT_LEARN)
     described = {
         "openvino": ["house-prices.onnx"],
-        "scikit-learn": ["house-prices.skops", "--output", "price:FP32:-1"],
+        "scikit-learn": [
+            *("house-prices.skops", "--input", "features:FP32:-1,3", "--output", "price:FP32:-1")
+        ],
     }
     for runtime, arguments in described.items():
         commit(Git(project), f"before {runtime}")

@@ -38,7 +38,6 @@ def test_manifest_must_be_there(tmp_path: Path) -> None:
     [
         ("doubler.bin", b"thrice", "altered"),
         ("doubler.bin", None, "missing"),
-        ("doubler.bin.data", b"surplus", "not in the manifest"),
     ],
 )
 def test_other_files_are_refused(
@@ -49,6 +48,115 @@ def test_other_files_are_refused(
     else:
         (folder / name).write_bytes(content)
     assert_refused(folder, words)
+
+
+def entry(key: str, value: str, tag: bytes = b"\x6a") -> bytes:
+    """Encode an entry of a map in protobuf, as it is in an ONNX model."""
+
+    def sized(content: bytes) -> bytes:
+        size = len(content)
+        return (bytes([size]) if size < 128 else bytes([size % 128 + 128, size // 128])) + content
+
+    return tag + sized(b"\x0a" + sized(key.encode()) + b"\x12" + sized(value.encode()))
+
+
+LONG = "/".join(["a" * 60] * 4)
+
+
+@pytest.fixture
+def onnx(tmp_path: Path) -> Path:
+    """Write a model with external data in several files, and its manifest."""
+    model = tmp_path / "model.onnx"
+    metadata = entry("location", "Bonn", b"\x72") + entry("location", LONG[:-1], b"\x72")
+    offset = entry("offset", "4096")
+    locations = [entry("location", name) for name in ("w.bin", "parts/w", "w.bin", "é", LONG)]
+    model.write_bytes(metadata + offset.join([b"weights", *locations, b"\x6a\x0a\x08location\x12"]))
+    for name in ("w.bin", "parts/w", "é", LONG):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"weights")
+    write(model)
+    return tmp_path
+
+
+def write(artifact: Path) -> list[str]:
+    """Write the manifest of an artifact, and return the files that it lists."""
+    described = manifest.describe(
+        artifact, name="model", version="1", runtime="test", inputs=(X,), outputs=(P,)
+    )
+    described.write(artifact.parent)
+    return sorted(described.sha256)
+
+
+def test_external_data_of_onnx_is_in_the_manifest(onnx: Path) -> None:
+    assert write(onnx / "model.onnx") == sorted(["model.onnx", "w.bin", "parts/w", "é", LONG])
+    assert verify(onnx) == onnx / "model.onnx"
+
+
+@pytest.mark.parametrize("name", ["w.bin", "parts/w", "é", LONG])
+def test_external_data_that_is_not_as_described_is_refused(onnx: Path, name: str) -> None:
+    (onnx / name).write_bytes(b"WEIGHTS")
+    assert_refused(onnx, f"{name} was altered")
+    (onnx / name).unlink()
+    assert_refused(onnx, f"{name} is missing")
+    (onnx / name).write_bytes(b"weights")
+    path = onnx / "manifest.json"
+    document = json.loads(path.read_text())
+    del document["sha256"][name]
+    path.write_text(json.dumps(document))
+    assert_refused(onnx, f"{name} is not in the manifest")
+
+
+def test_external_data_that_is_missing_is_not_described(onnx: Path) -> None:
+    (onnx / "w.bin").unlink()
+    with pytest.raises(ArtifactError, match=r"w\.bin is missing: model\.onnx keeps weights in it"):
+        write(onnx / "model.onnx")
+
+
+@pytest.mark.parametrize("name", ["../w.bin", "/w.bin", "parts/../w.bin", ""])
+def test_external_data_outside_the_folder_is_refused(onnx: Path, name: str) -> None:
+    model = onnx / "model.onnx"
+    model.write_bytes(model.read_bytes() + entry("location", name))
+    assert_refused(onnx, f"'{name}', which is outside")
+
+
+def test_files_of_a_folder_are_found_behind_links(tmp_path: Path) -> None:
+    """The folder is as Kubernetes mounts a ConfigMap, with an item in a folder of its own."""
+    mounted = tmp_path / "mounted"
+    version = mounted / "..2026_11_27"
+    (version / "parts").mkdir(parents=True)
+    for name in ("config.json", "parts/w"):
+        (version / name).write_bytes(b"weights")
+    (mounted / "..data").symlink_to(version.name)
+    (mounted / "config.json").symlink_to("..data/config.json")
+    (mounted / "parts").symlink_to("..data/parts")
+    (version / "parts/loop").symlink_to("..")
+    assert write(mounted) == [
+        "mounted/config.json",
+        "mounted/parts/loop/config.json",
+        "mounted/parts/w",
+    ]
+    version = version.rename(mounted / "..2026_11_28")
+    (mounted / "..data").unlink()
+    (mounted / "..data").symlink_to(version.name)
+    assert verify(tmp_path) == mounted
+    (version / "parts/w").write_bytes(b"WEIGHTS")
+    assert_refused(tmp_path, "was altered")
+
+
+def test_weights_of_openvino_are_found_beside_the_model(tmp_path: Path) -> None:
+    for name in ("model.xml", "model.bin", "other.bin"):
+        (tmp_path / name).write_bytes(b"weights")
+    assert write(tmp_path / "model.xml") == ["model.bin", "model.xml"]
+
+
+@pytest.mark.parametrize("kind", ["inputs", "outputs"])
+def test_text_is_refused_for_a_library_of_numbers(folder: Path, kind: str) -> None:
+    described = manifest.read(folder)
+    manifest.check_numbers(described, "XGBoost")
+    (number,) = getattr(described, kind)
+    text = [number.model_copy(update={"datatype": "BYTES"})]
+    with pytest.raises(ArtifactError, match="is BYTES in the manifest, XGBoost has numbers only"):
+        manifest.check_numbers(described.model_copy(update={kind: text}), "XGBoost")
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from service.core.manifest import ArtifactError, Manifest
-from service.core.tensors import Signature, Tensors, TensorSpec
+from service.core.manifest import ArtifactError, Manifest, check_numbers
+from service.core.tensors import Signature, Tensors, TensorSpec, convert_output
 
 if TYPE_CHECKING:
     from lightgbm import Booster
@@ -38,10 +38,13 @@ class Model:
 
     def run(self, batch: Tensors) -> Tensors:
         """Predict the rows of the input; a missing feature is NaN."""
-        values = np.asarray(self._booster.predict(batch[self._input], num_threads=self._threads))
+        rows = batch[self._input]
+        if rows.dtype != np.float32:  # LightGBM itself would round integers to FP32
+            rows = rows.astype(np.float64, copy=False)
+        values = np.asarray(self._booster.predict(rows, num_threads=self._threads))
         if values.ndim < len(self._output.shape):
             values = np.column_stack((1 - values, values))
-        return {self._output.name: values.astype(self._output.dtype, copy=False)}
+        return {self._output.name: convert_output(self._output, values)}
 
 
 def load(artifact: Path, manifest: Manifest, *, threads: int, device: str) -> Model:
@@ -52,6 +55,7 @@ def load(artifact: Path, manifest: Manifest, *, threads: int, device: str) -> Mo
     """
     if device != "cpu":
         raise ArtifactError(f"the device '{device}' is not available, LightGBM has: cpu")
+    check_numbers(manifest, "LightGBM")
     # Threads that spin between batches would take CPU time from the event loop.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     import lightgbm
@@ -67,7 +71,7 @@ def load(artifact: Path, manifest: Manifest, *, threads: int, device: str) -> Mo
 
 
 def inspect(artifact: Path, parameters: dict[str, Any]) -> Signature:
-    """Read the number of features and of classes from the booster.
+    """Read the number of features and of classes from the booster, which computes in FP64.
 
     Raises:
         ArtifactError: the file is not a booster.
@@ -101,4 +105,4 @@ def _signature(artifact: Path, text: str) -> Signature:
         output = TensorSpec("probabilities", "FP32", (-1, max(columns, 2)))
     else:
         output = TensorSpec("prediction", "FP64", (-1, columns) if columns > 1 else (-1,))
-    return Signature((TensorSpec("features", "FP32", (-1, features)),), (output,), converts=True)
+    return Signature((TensorSpec("features", "FP64", (-1, features)),), (output,), converts=True)

@@ -1,4 +1,4 @@
-"""ONNX Runtime: a model in an ``.onnx`` file, with its external data in ``.onnx.data`` beside it.
+"""ONNX Runtime: a model in an ``.onnx`` file, with its external data in files beside it.
 
 The library is imported where it is used, so that importing this module stays cheap.
 """
@@ -7,13 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-import numpy as np
-
-from service.core.manifest import ArtifactError, Manifest
-from service.core.tensors import Array, Signature, Tensors, TensorSpec
+from service.core.manifest import ArtifactError, Manifest, external_data
+from service.core.tensors import Signature, Tensors, TensorSpec, decode_text, encode_text
 
 if TYPE_CHECKING:
-    from onnxruntime import InferenceSession, NodeArg
+    from onnxruntime import InferenceSession, NodeArg, SessionOptions
 
 RUNTIME: Final = "onnxruntime"
 
@@ -54,10 +52,10 @@ class Model:
 
     def run(self, batch: Tensors) -> Tensors:
         """Run the model on tensors by their names, rows along the first axis."""
-        texts = {name: _decode(batch[name]) for name in self._texts}
+        texts = {name: decode_text(name, batch[name]) for name in self._texts}
         arrays = self._session.run(self._outputs, {**batch, **texts})
         return {
-            name: _encode(array) if array.dtype == object else array
+            name: encode_text(array) if array.dtype == object else array
             for name, array in zip(self._outputs, arrays, strict=True)
         }
 
@@ -106,18 +104,39 @@ def _open(artifact: Path, threads: int, device: str) -> "InferenceSession":
     # Threads that spin between batches would take CPU time from the event loop.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     provider_options = {"device_id": index} if index else {}
+    weights = _add_external_data(options, artifact)
     try:
         session = onnxruntime.InferenceSession(
             str(artifact), options, providers=[(provider, provider_options)]
         )
     except Exception as error:
         cause = str(error).partition("\n")[0]
+        if f"{artifact}/" in cause:
+            cause = "a subgraph has external data, save its weights in the file itself"
         raise ArtifactError(f"{artifact} cannot be loaded: {cause}") from error
+    del weights
     if provider not in session.get_providers():
         raise ArtifactError(
             f"onnxruntime could not use the device '{device}' and fell back to another"
         )
     return session
+
+
+def _add_external_data(options: "SessionOptions", artifact: Path) -> list[bytes]:
+    """Give a session the external data from memory, which must live until it has copied it.
+
+    ONNX Runtime itself would map the files, and answer with what is written into them later. It
+    gets a folder that does not exist, so that it reads none by itself.
+    """
+    files = external_data(artifact)
+    contents = [path.read_bytes() for path in files.values()]
+    options.add_external_initializers_from_files_in_memory(
+        list(files), contents, [len(content) for content in contents]
+    )
+    options.add_session_config_entry(
+        "session.model_external_initializers_file_folder_path", str(artifact)
+    )
+    return contents
 
 
 def _signature(session: "InferenceSession") -> Signature:
@@ -135,13 +154,3 @@ def _specs(nodes: "Sequence[NodeArg]") -> tuple[TensorSpec, ...]:
 
 def _shape(node: "NodeArg") -> tuple[int, ...]:
     return tuple(size if isinstance(size, int) else -1 for size in node.shape)
-
-
-def _decode(array: Array) -> Array:
-    texts = [value.decode("utf-8", "replace") for value in array.flat]
-    return np.array(texts, dtype=object).reshape(array.shape)
-
-
-def _encode(array: Array) -> Array:
-    values = [str(text).encode() for text in array.flat]
-    return np.array(values, dtype=object).reshape(array.shape)

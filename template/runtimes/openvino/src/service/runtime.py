@@ -1,5 +1,8 @@
 """OpenVINO: a model as its own IR (``.xml`` with ``.bin`` beside it) or as ONNX (``.onnx``).
 
+OpenVINO computes 64-bit integers in 32 bits, and FP64 in FP32. Integers that do not fit are
+refused: it would take their lower half.
+
 The library is imported where it is used, so that importing this module stays cheap.
 """
 
@@ -7,6 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
+
+from service.core.errors import InvalidTensors
 from service.core.manifest import ArtifactError, Manifest
 from service.core.tensors import Signature, Tensors, TensorSpec
 
@@ -29,6 +35,9 @@ _DATATYPES: Final = {
     "f32": "FP32",
     "f64": "FP64",
 }
+_WIDE: Final = ("UINT32", "INT64", "UINT64")
+"""The datatypes that OpenVINO computes as INT32."""
+_INT32: Final = np.iinfo(np.int32)
 
 
 class Model:
@@ -40,9 +49,16 @@ class Model:
         self.signature = signature
         self._request = request
         self._outputs = outputs
+        self._wide = [spec.name for spec in signature.inputs if spec.datatype in _WIDE]
 
     def run(self, batch: Tensors) -> Tensors:
         """Run the model on tensors by their names, rows along the first axis."""
+        for name in self._wide:
+            values = batch[name]
+            if values.size and not _INT32.min <= values.min() <= values.max() <= _INT32.max:
+                raise InvalidTensors(
+                    f"The input '{name}' may have values from {_INT32.min} to {_INT32.max}."
+                )
         arrays = self._request.infer(batch, share_inputs=True)
         return {name: arrays[index] for name, index in self._outputs.items()}
 
@@ -91,6 +107,8 @@ def _read(artifact: Path) -> "tuple[openvino.Core, openvino.Model]":
     from openvino import Core
 
     core = Core()
+    # Mapped into memory, the weights would change with the file.
+    core.set_property({"ENABLE_MMAP": False})
     try:
         return core, core.read_model(artifact)
     except RuntimeError as error:

@@ -36,7 +36,9 @@ class Model:
     def run(self, batch: Tensors) -> Tensors:
         """Predict a batch: arrays by the manifest's names in and out, rows along the first axis.
 
-        All calls come from one thread. What it raises fails only the rows that cause it.
+        All calls come from one thread. What it raises fails only the rows that cause it. A BYTES
+        tensor is an object array of ``bytes``: `decode_text` and `encode_text` of
+        `service.core.tensors` convert it.
         """
         scores = batch[self._input] @ self._weights + self._bias
         exponents = np.exp(scores - scores.max(axis=1, keepdims=True))

@@ -16,8 +16,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from service.core.manifest import ArtifactError, Manifest
-from service.core.tensors import Signature, Tensors, TensorSpec, datatype_of
+from service.core.manifest import ArtifactError, Manifest, check_numbers
+from service.core.tensors import Signature, Tensors, TensorSpec, convert_output, datatype_of
 
 if TYPE_CHECKING:
     import torch
@@ -69,7 +69,7 @@ class Model:
             keywords = zip(self._keywords, tensors[positional:], strict=True)
             result = self._module(*tensors[:positional], **dict(keywords))
         return {
-            spec.name: tensor.cpu().numpy().astype(spec.dtype, copy=False)
+            spec.name: convert_output(spec, tensor.cpu().numpy())
             for spec, tensor in zip(self._outputs, self._select(result), strict=True)
         }
 
@@ -86,6 +86,7 @@ def load(artifact: Path, manifest: Manifest, *, threads: int, device: str) -> Mo
         ArtifactError: the file is not a model or holds more than data, or the device is not
             available.
     """
+    check_numbers(manifest, "PyTorch")
     # Threads that spin between batches would take CPU time from the event loop.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     import torch

@@ -6,12 +6,13 @@ the probability of each label, in the order of ``id2label`` in ``config.json``.
 The library is imported where it is used, so that importing this module stays cheap.
 """
 
+import json
 import os
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Final
 
-from service.core.manifest import ArtifactError, Manifest
-from service.core.tensors import Signature, Tensors, TensorSpec
+from service.core.manifest import ArtifactError, Manifest, artifact_files
+from service.core.tensors import Signature, Tensors, TensorSpec, decode_text
 
 if TYPE_CHECKING:
     import torch
@@ -47,7 +48,7 @@ class Model:
         import torch
 
         tokens = self._tokenizer(
-            [text.decode("utf-8", "replace") for text in batch[self._input]],
+            decode_text(self._input, batch[self._input]).tolist(),
             padding=True,
             truncation=True,
             max_length=self._longest,
@@ -130,10 +131,16 @@ def _read(artifact: Path) -> tuple[Any, Any]:
     import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+    _check_shards(artifact)
     try:
         tokenizer = AutoTokenizer.from_pretrained(artifact, **_LOCAL)
         classifier, loading = AutoModelForSequenceClassification.from_pretrained(
-            artifact, use_safetensors=True, dtype=torch.float32, output_loading_info=True, **_LOCAL
+            artifact,
+            use_safetensors=True,
+            disable_mmap=True,  # mapped into memory, the weights would change with the file
+            dtype=torch.float32,
+            output_loading_info=True,
+            **_LOCAL,
         )
     except Exception as error:
         raise ArtifactError(f"{artifact} cannot be loaded: {_one_line(error)}") from error
@@ -146,6 +153,24 @@ def _read(artifact: Path) -> tuple[Any, Any]:
     if tokenizer.pad_token is None:
         raise ArtifactError(f"{artifact}: the tokenizer has no padding token, a batch needs one")
     return tokenizer, classifier
+
+
+def _check_shards(artifact: Path) -> None:
+    """Check that the weights are in the folder, where the manifest has them all."""
+    for index in artifact_files(artifact):
+        if not index.name.endswith(".index.json"):
+            continue
+        try:
+            shards = set(json.loads(index.read_bytes())["weight_map"].values())
+            outside = sorted(name for name in shards if _is_outside(PurePosixPath(name)))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ArtifactError(f"{index} cannot be read: {_one_line(error)}") from error
+        if outside:
+            raise ArtifactError(f"{index} names '{outside[0]}', which is outside the folder")
+
+
+def _is_outside(path: PurePosixPath) -> bool:
+    return path.is_absolute() or any(part.startswith("..") for part in path.parts)
 
 
 def _one_line(error: Exception) -> str:

@@ -1,7 +1,8 @@
 """XGBoost: a booster in a ``.ubj`` or ``.json`` file.
 
 A classifier returns the probability of every class, also if there are only two. Any other booster
-returns its prediction. If training stopped early, the best iteration predicts.
+returns its prediction. If training stopped early, the best iteration predicts. XGBoost computes in
+FP32: it cannot tell ids over 16,777,216 apart, in training neither.
 
 The library is imported where it is used, so that importing this module stays cheap.
 """
@@ -15,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from service.core.manifest import ArtifactError, Manifest
-from service.core.tensors import Array, Signature, Tensors, TensorSpec
+from service.core.manifest import ArtifactError, Manifest, check_numbers
+from service.core.tensors import Array, Signature, Tensors, TensorSpec, convert_output
 
 if TYPE_CHECKING:
     from xgboost import Booster
@@ -41,7 +42,7 @@ class Model:
         values = self._predict(batch[self._input])
         if values.ndim < len(self._output.shape):
             values = np.column_stack((1 - values, values))
-        return {self._output.name: values.astype(self._output.dtype, copy=False)}
+        return {self._output.name: convert_output(self._output, values)}
 
     def _predict(self, rows: Array) -> Array:
         if self._linear:
@@ -60,6 +61,7 @@ def load(artifact: Path, manifest: Manifest, *, threads: int, device: str) -> Mo
     """
     # Threads that spin between batches would take CPU time from the event loop.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    check_numbers(manifest, "XGBoost")
     booster = _read(artifact)
     booster.set_param({"nthread": threads})
     if device != "cpu":
@@ -82,10 +84,10 @@ def _read(artifact: Path) -> "Booster":
     from xgboost.core import XGBoostError
 
     try:
-        content = artifact.read_bytes().strip()
+        content = bytearray(artifact.read_bytes().strip())
         if not (content.startswith(b"{") and content.endswith(b"}")):
             raise ArtifactError(f"{artifact} is not an XGBoost model, or is cut off")
-        return Booster(model_file=artifact)
+        return Booster(model_file=content)
     except (XGBoostError, OSError, ValueError) as error:
         raise ArtifactError(f"{artifact} cannot be loaded: {_cause(error)}") from error
 

@@ -1,7 +1,7 @@
 """The manifest beside a model's artifact: its name and version, its files and its tensors."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Final, Literal
@@ -15,6 +15,7 @@ from pydantic import (
     field_validator,
 )
 
+from service.core.onnx_data import external_locations
 from service.core.tensors import Signature, Tensors, TensorSpec
 
 FILE_NAME: Final = "manifest.json"
@@ -133,15 +134,39 @@ def describe(
 def artifact_files(artifact: Path) -> list[Path]:
     """List the files of an artifact: those of a folder, or a file and the weights beside it.
 
-    Weights beside a file are OpenVINO's ``model.bin`` of ``model.xml``, and ONNX's external data,
-    ``model.onnx.data`` or ``model.onnx_data`` of ``model.onnx``.
+    Weights beside a file are OpenVINO's ``model.bin`` of ``model.xml``, and the files that an ONNX
+    model names as its external data.
+
+    Raises:
+        ArtifactError: what `external_data` raises.
     """
     if artifact.is_dir():
-        return sorted(path for path in artifact.rglob("*") if path.is_file())
-    beside = [artifact.with_name(artifact.name + end) for end in (".data", "_data")]
-    if artifact.suffix == ".xml":
-        beside = [artifact.with_suffix(".bin")]
-    return [path for path in (artifact, *beside) if path.is_file()]
+        return sorted(_files_in(artifact))
+    beside = sorted(set(external_data(artifact).values()))
+    weights = artifact.with_suffix(".bin")
+    if artifact.suffix == ".xml" and weights.is_file():
+        beside.append(weights)
+    return [artifact, *beside]
+
+
+def external_data(artifact: Path) -> dict[str, Path]:
+    """Return the files with the external data of an ONNX model, by the path that it gives.
+
+    Raises:
+        ArtifactError: a file is missing, or outside the model's folder.
+    """
+    files = {}
+    for location in external_locations(artifact):
+        if not _inside(location):
+            raise ArtifactError(
+                f"{artifact} keeps weights in '{location}', which is outside its folder"
+            )
+        files[location] = artifact.parent / location
+        if not files[location].is_file():
+            raise ArtifactError(
+                f"{files[location]} is missing: {artifact.name} keeps weights in it"
+            )
+    return files
 
 
 def read(folder: Path) -> Manifest:
@@ -198,15 +223,16 @@ def verify(manifest: Manifest, folder: Path, runtime: str) -> Path:
             f"this service has '{runtime}': make it again with 'python train.py'"
         )
     artifact = locate(manifest, folder)
-    found = {path.relative_to(folder).as_posix(): path for path in artifact_files(artifact)}
-    if surplus := sorted(found.keys() - manifest.sha256.keys()):
+    found = {path.relative_to(folder).as_posix() for path in artifact_files(artifact)}
+    if surplus := sorted(found - manifest.sha256.keys()):
         raise ArtifactError(f"{folder / surplus[0]} is not in the manifest")
     for name, digest in manifest.sha256.items():
-        if name not in found:
+        path = folder / name
+        if not path.is_file():
             raise ArtifactError(f"{folder / name} is missing")
-        if _digest(found[name]) != digest.lower():
+        if _digest(path) != digest.lower():
             raise ArtifactError(
-                f"{found[name]} was altered: its sha256 differs from the one in {FILE_NAME}"
+                f"{path} was altered: its sha256 differs from the one in {FILE_NAME}"
             )
     return artifact
 
@@ -256,6 +282,20 @@ def check_outputs(specs: Sequence[TensorSpec], outputs: Tensors) -> None:
             )
 
 
+def check_numbers(manifest: Manifest, library: str) -> None:
+    """Check that a manifest has no text, for a library that computes with numbers only.
+
+    Raises:
+        ArtifactError: one of its tensors is BYTES.
+    """
+    for kind, specs in (("input", manifest.input_specs()), ("output", manifest.output_specs())):
+        for spec in specs:
+            if spec.datatype == "BYTES":
+                raise ArtifactError(
+                    f"the {kind} '{spec.name}' is BYTES in the manifest, {library} has numbers only"
+                )
+
+
 def _pairs_by_name(
     kind: str, found: Sequence[TensorSpec], declared: Sequence[TensorSpec]
 ) -> list[tuple[TensorSpec, TensorSpec]]:
@@ -277,6 +317,24 @@ def _compare(kind: str, in_model: TensorSpec, in_manifest: TensorSpec, *, conver
             f"the {kind} '{in_manifest.name}' is {in_model.datatype} {list(in_model.shape)} in the "
             f"model, {in_manifest.datatype} {list(in_manifest.shape)} in the manifest"
         )
+
+
+def _files_in(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
+    """Yield the files of a folder, also behind links. ``above``: the folders that led to it.
+
+    Kubernetes keeps the files of a volume in folders that begin with two dots, under names that
+    change, and links to them: they are found by their links.
+    """
+    real = folder.resolve()
+    if real in above:
+        return
+    for path in folder.iterdir():
+        if path.name.startswith(".."):
+            continue
+        if path.is_dir():
+            yield from _files_in(path, (*above, real))
+        elif path.is_file():
+            yield path
 
 
 def _inside(name: str) -> bool:

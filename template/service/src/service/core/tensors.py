@@ -4,6 +4,7 @@ The datatypes are those of the Open Inference Protocol V2. A tensor is a NumPy a
 is an object array of ``bytes``.
 """
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -140,6 +141,55 @@ def check_rows(tensors: Tensors) -> int:
     if len(rows) > 1:
         raise InvalidTensors("The inputs disagree in their number of rows.")
     return rows.pop()
+
+
+def decode_text(name: str, array: Array) -> Array:
+    """Return a BYTES tensor as an object array of ``str``.
+
+    Raises:
+        InvalidTensors: an element is not UTF-8. ``name`` is the tensor's, for the message.
+    """
+    try:
+        texts = [value.decode() for value in array.flat]
+    except UnicodeDecodeError:
+        raise InvalidTensors(f"The input '{name}' has text that is not UTF-8.") from None
+    return _objects(texts, array.shape)
+
+
+def encode_text(array: Array) -> Array:
+    """Return an array of text as a BYTES tensor. Other values are written as Python writes them."""
+    values = [value if isinstance(value, bytes) else str(value).encode() for value in array.flat]
+    return _objects(values, array.shape)
+
+
+def convert_output(spec: TensorSpec, values: Array) -> Array:
+    """Return a model's output in the datatype of its manifest. Only floats may be rounded.
+
+    Raises:
+        ValueError: the datatype cannot hold the values.
+    """
+    if spec.datatype == "BYTES":
+        return encode_text(values)
+    if values.dtype == spec.dtype:
+        return values
+    with contextlib.suppress(FloatingPointError), np.errstate(over="raise", invalid="raise"):
+        converted = values.astype(spec.dtype)
+        if values.dtype.kind == spec.dtype.kind == "f" or _equal(converted, values):
+            return converted
+    raise ValueError(
+        f"the output '{spec.name}' is {values.dtype}, with values that {spec.datatype} cannot hold"
+    )
+
+
+def _equal(converted: Array, values: Array) -> bool:
+    """Return whether a conversion kept every value. Each comparison alone misses some."""
+    return bool(np.all((converted == values) & (converted.astype(values.dtype) == values)))
+
+
+def _objects(values: Sequence[object], shape: tuple[int, ...]) -> Array:
+    array = np.empty(len(values), dtype=object)
+    array[:] = values
+    return array.reshape(shape)
 
 
 def _wrong_names(specs: Sequence[TensorSpec], tensors: Tensors) -> InvalidTensors:
