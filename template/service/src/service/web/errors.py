@@ -91,6 +91,13 @@ class MethodNotAllowed(HTTPError):
         )
 
 
+class TooManyHeaders(HTTPError):
+    reason = "too_large"
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, detail)
+
+
 class UnsupportedMediaType(HTTPError):
     reason = "unsupported_media_type"
 
