@@ -291,3 +291,11 @@ def test_what_the_service_adds(
         # granian leaves Content-Length out: the front cannot see it. Nothing hidden is answered.
         expected = 405 if variant.server == "granian" else 400
         assert statuses(exchange(service, POST)) == [expected], version(variant.server)
+        # What the servers themselves do; docs/servers.md says so.
+        expected = 400 if variant.server == "uvicorn" else 404
+        assert statuses(get(b"http://a")) == [expected], version(variant.server)
+        expected = 101 if variant.server == "hypercorn" else 200
+        with connect(service) as connection:
+            connection.sendall(HEAD.replace(b"/pid", b"/v2") + H2C + b"\r\n")
+            status = statuses(connection.recv(4096))[0]
+        assert status == expected, version(variant.server)

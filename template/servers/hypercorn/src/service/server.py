@@ -117,4 +117,4 @@ class _Connection(TCPServer):
         await self.protocol.handle(Closed())
 
 
-hypercorn.asyncio.run.TCPServer = _Connection  # type: ignore[misc]  # there is no option for it
+vars(hypercorn.asyncio.run)["TCPServer"] = _Connection  # there is no option for it

@@ -49,14 +49,14 @@ class Connections:
     def __init__(self, settings: Settings) -> None:
         self._limit: Final = connection_limit(settings)
         self._timeout: Final = settings.header_timeout
-        self._open: Final = set[asyncio.BaseTransport]()
-        self._receiving: Final = dict[asyncio.Transport, float]()
+        self._open: Final = set[asyncio.WriteTransport]()
+        self._receiving: Final = dict[asyncio.WriteTransport, float]()
         """Since when a connection waits for the end of a head. In this order."""
-        self._idle: Final = dict[asyncio.Transport, None]()
-        self._upgraded: Final = set[asyncio.Transport]()
+        self._idle: Final = dict[asyncio.WriteTransport, None]()
+        self._upgraded: Final = set[asyncio.WriteTransport]()
         self._timer: asyncio.TimerHandle | None = None
 
-    def opened(self, transport: asyncio.Transport) -> None:
+    def opened(self, transport: asyncio.WriteTransport) -> None:
         """Count a new connection, and close another one if there are too many."""
         self._open.add(transport)
         self.receiving(transport)
@@ -66,7 +66,7 @@ class Connections:
             first = next(iter(self._receiving))
             self._close(next(iter(self._idle), first) if first is transport else first)
 
-    def receiving(self, transport: asyncio.Transport) -> None:
+    def receiving(self, transport: asyncio.WriteTransport) -> None:
         """Start the time for the head of a request, unless it runs already."""
         if transport in self._receiving or transport not in self._open:
             return
@@ -76,22 +76,22 @@ class Connections:
         if self._timer is None:
             self._timer = loop.call_later(self._timeout, self._close_late)
 
-    def busy(self, transport: asyncio.Transport) -> None:
+    def busy(self, transport: asyncio.WriteTransport) -> None:
         """Leave the connection alone while a request is answered."""
         self._receiving.pop(transport, None)
         self._idle.pop(transport, None)
 
-    def idle(self, transport: asyncio.Transport) -> None:
+    def idle(self, transport: asyncio.WriteTransport) -> None:
         """Note that a connection waits for another request; the server limits the time for it."""
         if transport in self._open:
             self._idle[transport] = None
 
-    def upgraded(self, transport: asyncio.Transport) -> None:
+    def upgraded(self, transport: asyncio.WriteTransport) -> None:
         """Leave the connection alone from now on. `closed` need not be called."""
         self.busy(transport)
         self._upgraded.add(transport)
 
-    def closed(self, transport: asyncio.Transport) -> None:
+    def closed(self, transport: asyncio.WriteTransport) -> None:
         """Forget a connection."""
         self.busy(transport)
         self._open.discard(transport)
@@ -101,7 +101,7 @@ class Connections:
         for transport in (*self._receiving, *self._idle):
             self._close(transport)
 
-    def _close(self, transport: asyncio.Transport) -> None:
+    def _close(self, transport: asyncio.WriteTransport) -> None:
         self.closed(transport)
         transport.abort()
 
@@ -119,5 +119,5 @@ class Connections:
 
     def _forget_upgraded(self) -> None:
         closed = {transport for transport in self._upgraded if transport.is_closing()}
-        self._upgraded -= closed
-        self._open -= closed
+        self._upgraded.difference_update(closed)
+        self._open.difference_update(closed)

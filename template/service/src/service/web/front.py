@@ -271,6 +271,8 @@ class Front:
             await receive()
             await send({"type": "websocket.close", "code": 1008})
             return
+        if not scope["path"].startswith("/"):
+            scope = _origin_form(scope)
         scope["state"] = {**scope.get("state", {}), **self._state}
         await self._framework.app(scope, receive, send)
 
@@ -329,7 +331,7 @@ def _is_json(headers: dict[bytes, bytes]) -> bool:
 def _origin_form(scope: Scope) -> Scope:
     """Take scheme and authority from the path, where the target of the request has them."""
     path = _ABSOLUTE_FORM.sub("", scope["path"], count=1) or "/"
-    raw_path = _ABSOLUTE_FORM.sub("", scope["raw_path"].decode("latin-1"), count=1) or "/"
+    raw_path = _ABSOLUTE_FORM.sub("", scope.get("raw_path", b"").decode("latin-1"), count=1) or "/"
     return {**scope, "path": path, "raw_path": raw_path.encode("latin-1")}
 
 
