@@ -43,7 +43,7 @@ def projects(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         (package / "ops").mkdir(parents=True)
         neutral = TEMPLATE / "service/src/service"
         shutil.copy(neutral / "__init__.py", package)
-        for module in ("__init__", "logs", "process", "settings", "supervisor"):
+        for module in ("__init__", "connections", "logs", "process", "settings", "supervisor"):
             shutil.copy(neutral / f"ops/{module}.py", package / "ops")
         shutil.copy(TEMPLATE / f"servers/{server}/src/service/server.py", package)
         for module in ("__main__", "main"):
@@ -55,14 +55,19 @@ def projects(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 class Service:
     """A running ``python -m service``."""
 
-    def __init__(self, project: Path, folder: Path, environment: dict[str, str]) -> None:
+    def __init__(
+        self, project: Path, folder: Path, environment: dict[str, str], descriptors: int = 0
+    ) -> None:
+        command = [sys.executable, "-m", "service"]
+        if descriptors:
+            command = ["sh", "-c", 'ulimit -n "$0" && exec "$@"', str(descriptors), *command]
         self.port = int(environment["SERVICE_PORT"])
         self.record = Path(environment["RECORD"])
         self.log = folder / "log"
         self.context: ssl.SSLContext | None = None
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "service"],
+                command,
                 cwd=folder,
                 env={**os.environ, **environment, "PYTHONPATH": str(project)},
                 stdout=log,
@@ -161,7 +166,7 @@ Start = Callable[..., Service]
 def start(server: str, workers: int, projects: dict[str, Path], tmp_path: Path) -> Iterator[Start]:
     started: list[Service] = []
 
-    def begin(**environment: str) -> Service:
+    def begin(descriptors: int = 0, **environment: str) -> Service:
         folder = tmp_path / f"run{len(started)}"
         record = folder / "record"
         temporary = folder / "tmp"
@@ -179,6 +184,7 @@ def start(server: str, workers: int, projects: dict[str, Path], tmp_path: Path) 
                 "HOME": "/nonexistent",
                 **environment,
             },
+            descriptors,
         )
         started.append(service)
         return service

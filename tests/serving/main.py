@@ -34,6 +34,8 @@ async def app(scope, receive, send):
         await lifespan(receive, send)
     elif scope["type"] == "http":
         await http(scope, receive, send)
+    else:
+        await websocket(receive, send)
 
 
 async def lifespan(receive, send):
@@ -56,9 +58,15 @@ async def lifespan(receive, send):
 
 
 async def http(scope, receive, send):
-    while (await receive()).get("more_body"):
-        pass
-    status, body = await answer(scope["path"], parse_qs(scope["query_string"].decode()))
+    length, more = 0, True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return
+        length += len(message.get("body", b""))
+        more = message.get("more_body")
+    query = parse_qs(scope["query_string"].decode())
+    status, body = await answer(scope["path"], query, length)
     headers = [
         (b"content-type", b"text/plain"),
         (b"content-length", str(len(body)).encode()),
@@ -68,12 +76,22 @@ async def http(scope, receive, send):
     await send({"type": "http.response.body", "body": body})
 
 
-async def answer(path, query):
+async def websocket(receive, send):
+    """Send one text back."""
+    await receive()
+    await send({"type": "websocket.accept"})
+    await send({"type": "websocket.send", "text": (await receive())["text"]})
+    await send({"type": "websocket.close"})
+
+
+async def answer(path, query, length):
     if path == "/v2/health/ready":
         return (503, b"no") if process.draining() else (200, b"yes")
     if path == "/pid":
         COUNTER.inc()
         return 200, str(os.getpid()).encode()
+    if path == "/length":
+        return 200, str(length).encode()
     if path == "/slow":
         await asyncio.sleep(float(query["seconds"][0]))
         return 200, b"done"

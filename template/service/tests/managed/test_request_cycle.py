@@ -72,6 +72,41 @@ async def test_head_sends_no_body(serve: Serve) -> None:
     assert [message["body"] for message in bodies] == [b""]
 
 
+@pytest.mark.parametrize(
+    ("target", "status"),
+    [
+        ("http://service:8000/v2", 200),
+        ("HTTPS://service/v2/health/live", 200),
+        ("http://service/v2/nope", 404),
+        ("http://service", 404),
+        ("http:/v2", 404),
+        ("/http://service/v2", 404),
+    ],
+)
+async def test_target_in_absolute_form(serve: Serve, target: str, status: int) -> None:
+    """RFC 9112, 3.2.2: a server must accept it."""
+    async with serve(Doubler()) as service:
+        response, *_ = await call(service, "GET", target)
+    assert response["status"] == status
+
+
+async def test_two_lengths_of_a_body_are_refused_and_end_the_connection(serve: Serve) -> None:
+    headers = [(b"content-length", b"0"), (b"transfer-encoding", b"chunked")]
+    async with serve(Doubler()) as service:
+        response, *_ = await call(service, "GET", "/v2", headers=headers)
+    assert response["status"] == 400
+    assert (b"connection", b"close") in response["headers"]
+
+
+async def test_number_of_headers(serve: Serve) -> None:
+    headers = [(b"x-%d" % number, b"a") for number in range(101)]
+    async with serve(Doubler()) as service:
+        (most, *_), (more, *_) = [
+            await call(service, "GET", "/v2", headers=headers[:count]) for count in (100, 101)
+        ]
+    assert (most["status"], more["status"]) == (200, 431)
+
+
 async def reject(
     service: Service, chunks: int, header: str, http_version: str
 ) -> tuple[dict[str, Any], int]:

@@ -1,5 +1,6 @@
 """Serve the application with gunicorn and its own ASGI worker."""
 
+import asyncio
 import math
 import os
 import ssl
@@ -8,11 +9,15 @@ from typing import Any, Final
 
 from gunicorn.app.base import BaseApplication
 from gunicorn.arbiter import Arbiter
+from gunicorn.asgi.parser import LimitRequestHeaders
+from gunicorn.asgi.protocol import ASGIProtocol
 from gunicorn.config import Config
 from gunicorn.glogging import Logger
+from gunicorn.workers import gasgi
 from gunicorn.workers.base import Worker
 
 from service.ops import process, supervisor
+from service.ops.connections import Connections
 from service.ops.settings import Settings
 
 _SILENCE: Final = 120
@@ -55,9 +60,11 @@ class _Gunicorn(BaseApplication):  # type: ignore[misc]
         options = {
             "bind": f"fd://{self._listener}",
             "workers": settings.workers,
-            "worker_class": "asgi",
+            "worker_class": _Worker,
             "asgi_lifespan": "on",
             "timeout": _SILENCE,
+            "limit_request_line": settings.max_header_bytes,
+            "limit_request_field_size": settings.max_header_bytes,
             "keepalive": math.ceil(settings.keep_alive_timeout),
             "graceful_timeout": math.ceil(settings.graceful_timeout) + 1,
             "certfile": str(settings.tls_certificate) if settings.tls_certificate else None,
@@ -81,7 +88,67 @@ class _Gunicorn(BaseApplication):  # type: ignore[misc]
 
     def _post_fork(self, _arbiter: Arbiter, worker: Worker) -> None:
         """Let workers give up a second before they are killed, so that they end in order."""
+        worker.open_connections = Connections(self._settings)
+        worker.max_header_bytes = self._settings.max_header_bytes
         worker.cfg.set("graceful_timeout", math.ceil(self._settings.graceful_timeout))
+
+
+class _Worker(gasgi.ASGIWorker):  # type: ignore[misc]
+    """Does not wait for idle connections when it ends."""
+
+    open_connections: Connections
+    max_header_bytes: int
+
+    async def _shutdown(self) -> None:
+        for server in self.servers:
+            server.close()
+        self.open_connections.close_waiting()
+        await super()._shutdown()
+
+
+class _Protocol(ASGIProtocol):  # type: ignore[misc]
+    """Limits the size of heads as a whole, and the time for them."""
+
+    worker: _Worker
+    _unparsed = 0
+    """Bytes of the head that is being read."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        super().connection_made(transport)
+        self.worker.open_connections.opened(transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.worker.open_connections.closed(self.transport)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._current_request is None:
+            self._unparsed += len(data)
+        super().data_received(data)
+        if self._current_request is None and not self._closed:
+            self.worker.open_connections.receiving(self.transport)
+            if self._unparsed > self.worker.max_header_bytes:
+                self._send_error_response(431, "Request header fields too large")
+                self._close_transport()
+
+    def _on_headers_complete(self) -> None:
+        if self._unparsed > self.worker.max_header_bytes:
+            parser = self._callback_parser
+            size = len(parser.path) + sum(
+                len(name) + len(value) + 4 for name, value in parser.headers
+            )
+            if size > self.worker.max_header_bytes:
+                raise LimitRequestHeaders("Request header fields too large")
+        self._unparsed = 0
+        self.worker.open_connections.busy(self.transport)
+        super()._on_headers_complete()
+
+    def _arm_keepalive_timer(self) -> None:
+        self.worker.open_connections.idle(self.transport)
+        super()._arm_keepalive_timer()
+
+
+gasgi.ASGIProtocol = _Protocol  # there is no option for it
 
 
 class _Logger(Logger):  # type: ignore[misc]

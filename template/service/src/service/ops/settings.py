@@ -53,6 +53,21 @@ class Settings(BaseSettings):
     keep_alive_timeout: Seconds = Field(
         default=75, ge=1, description="Seconds until an idle connection is closed"
     )
+    header_timeout: Seconds = Field(
+        default=10, ge=1, description="Seconds for the line and the headers of a request to arrive"
+    )
+    max_header_bytes: int = Field(
+        default=64 * 2**10,
+        ge=8 * 2**10,
+        le=2**20,
+        description="Largest size of the line and the headers of a request, in bytes",
+    )
+    max_connections: int = Field(
+        default=0,
+        ge=0,
+        le=2**20,
+        description="Largest number of open connections per worker; 0: what file descriptors allow",
+    )
     drain_delay: Seconds = Field(
         default=0,
         description="Seconds from reporting 'not ready' to refusing connections, after SIGTERM",

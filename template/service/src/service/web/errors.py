@@ -103,6 +103,13 @@ class BodiesFull(Unavailable):
         super().__init__("The service holds as many bytes of requests as it may.", retry_after=1)
 
 
+class TooManyHeaders(HTTPError):
+    reason = "too_large"
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, detail)
+
+
 class UnsupportedMediaType(HTTPError):
     reason = "unsupported_media_type"
 

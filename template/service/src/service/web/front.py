@@ -32,6 +32,7 @@ from service.web.errors import (
     Malformed,
     MethodNotAllowed,
     NotFound,
+    TooManyHeaders,
     Unauthorized,
     UnsupportedMediaType,
     problem,
@@ -50,6 +51,9 @@ if TYPE_CHECKING:
 log = logging.getLogger("service.front")
 
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"})
+_ABSOLUTE_FORM: Final = re.compile(r"https?://[^/?]*", re.IGNORECASE)
+_MAX_HEADERS: Final = 100
+"""What granian and gunicorn allow; the other servers have no limit."""
 _TICK: Final = 0.05
 """Seconds between two checks of the requests in flight."""
 _NUMBER: Final = re.compile(rb"([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
@@ -154,6 +158,9 @@ class Front:
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = dict(scope["headers"])
         path = scope["path"]
+        if not path.startswith("/"):  # gunicorn and hypercorn leave the absolute form to us
+            scope = _origin_form(scope)
+            path = scope["path"]
         method = scope["method"] if scope["method"] in _METHODS else "OTHER"
         context = RequestContext(
             self._settings.request_timeout, request_id(headers), trace_id(headers)
@@ -191,6 +198,11 @@ class Front:
             self._log_access(method, path, cycle, seconds)
 
     async def _answer(self, cycle: RequestCycle, scope: Scope, headers: dict[bytes, bytes]) -> None:
+        if len(scope["headers"]) > _MAX_HEADERS:
+            raise TooManyHeaders(f"A request may have up to {_MAX_HEADERS} headers.")
+        if b"transfer-encoding" in headers and b"content-length" in headers:
+            cycle.close_connection()  # another request may be hidden in what follows
+            raise Malformed("A request may not have both Transfer-Encoding and Content-Length.")
         path: str = scope["path"]
         if not path.isprintable():  # routers that match up to "$" accept a trailing line feed
             raise NotFound
@@ -296,6 +308,8 @@ class Front:
             await receive()
             await send({"type": "websocket.close", "code": 1008})
             return
+        if not scope["path"].startswith("/"):
+            scope = _origin_form(scope)
         scope["state"] = {**scope.get("state", {}), **self._state}
         await self._framework.app(scope, receive, send)
 
@@ -349,6 +363,13 @@ def _is_predict(path: str) -> bool:
 def _is_json(headers: dict[bytes, bytes]) -> bool:
     media_type = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
     return media_type == b"application/json" or media_type.endswith(b"+json")
+
+
+def _origin_form(scope: Scope) -> Scope:
+    """Take scheme and authority from the path, where the target of the request has them."""
+    path = _ABSOLUTE_FORM.sub("", scope["path"], count=1) or "/"
+    raw_path = _ABSOLUTE_FORM.sub("", scope.get("raw_path", b"").decode("latin-1"), count=1) or "/"
+    return {**scope, "path": path, "raw_path": raw_path.encode("latin-1")}
 
 
 def _allow_get(scope: Scope) -> None:

@@ -54,6 +54,7 @@ class RequestCycle:
         self._body: bytes | None = None
         self._on_replayed: Callable[[], object] | None = None
         self._complete = False
+        self._must_close = False
         self._reading = False
         self._late = False
         self._disconnected: Final = asyncio.Event()
@@ -108,7 +109,9 @@ class RequestCycle:
         """
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            if self._can_close and (self._draining() or not await self._discard_body()):
+            if self._can_close and (
+                self._must_close or self._draining() or not await self._discard_body()
+            ):
                 self._headers.append((b"connection", b"close"))
             message = {**message, "headers": [*message.get("headers", ()), *self._headers]}
         else:
@@ -118,6 +121,10 @@ class RequestCycle:
                 message = {**message, "body": b""}
         if not self.context.cancelled:
             await self._send(message)
+
+    def close_connection(self) -> None:
+        """Let the response end the connection: what follows on it cannot be trusted."""
+        self._must_close = True
 
     async def reject(
         self, error: ServiceError, render: Callable[[ServiceError, str], ErrorResponse]
