@@ -104,6 +104,30 @@ async def test_text_tensors(serve: Serve) -> None:
     assert from_binary.json() == from_json.json()
 
 
+@pytest.mark.parametrize(
+    ("taken", "sent", "status"),
+    [((-1,), [2, 1], 200), ((-1, 1), [2], 200), ((-1, -1), [2], 200), ((-1,), [1, 2], 400)],
+)
+async def test_text_may_be_a_list_or_a_column(
+    serve: Serve, taken: tuple[int, ...], sent: list[int], status: int
+) -> None:
+    model = Doubler((TensorSpec("x", "BYTES", taken),), (TensorSpec("y", "BYTES", taken),))
+    text = tensor(shape=sent, datatype="BYTES", data=["a", "b"])
+    async with serve(model) as service:
+        answer = await service.client.post(INFER, json={"inputs": [text]})
+    assert answer.status_code == status
+    if status == 200:
+        (output,) = answer.json()["outputs"]
+        assert (output["shape"], output["data"]) == ([2, 1][: len(taken)], ["aa", "bb"])
+
+
+async def test_numbers_are_never_reshaped(serve: Serve) -> None:
+    model = Doubler((TensorSpec("x", "FP32", (-1,)),), (TensorSpec("y", "FP32", (-1,)),))
+    async with serve(model) as service:
+        answer = await service.client.post(INFER, json={"inputs": [tensor(shape=[4, 1])]})
+    assert answer.status_code == 400
+
+
 async def test_nan_and_infinity_are_null_in_json(serve: Serve) -> None:
     x = np.array([[np.nan, np.inf]], np.float32)
     entry = tensor(shape=[1, 2], parameters={"binary_data_size": x.nbytes})

@@ -109,6 +109,23 @@ async def decode_request(
     )
 
 
+def fit_texts(inputs: Tensors, specs: Sequence[TensorSpec]) -> Tensors:
+    """Return inputs with BYTES of the shape [N, 1] as [N] where the model takes that, or reversed.
+
+    Clients with MLServer's string codec send [N, 1].
+    """
+    fitted = dict(inputs)
+    for spec in specs:
+        array = inputs.get(spec.name)
+        if array is None or spec.datatype != "BYTES" or array.dtype != spec.dtype:
+            continue
+        if len(spec.shape) == 1 and array.ndim == 2 and array.shape[1] == 1:
+            fitted[spec.name] = array[:, 0]
+        elif len(spec.shape) == 2 and array.ndim == 1 and spec.accepts((len(array), 1)):
+            fitted[spec.name] = array[:, np.newaxis]
+    return fitted
+
+
 def select_outputs(
     request: InferRequest, specs: Sequence[TensorSpec]
 ) -> tuple[RequestedOutput, ...]:

@@ -20,6 +20,7 @@ from service.web.oip.codec import (
     InferResponse,
     decode_request,
     encode_response,
+    fit_texts,
     select_outputs,
 )
 from service.web.request_cycle import RequestCycle
@@ -144,7 +145,8 @@ class Protocol:
             cycle.context.shorten(request.timeout)
         engine = self._engine
         outputs = select_outputs(request, engine.outputs)
-        tensors = await engine.infer(request.inputs, cycle.context)
+        inputs = fit_texts(request.inputs, engine.inputs)
+        tensors = await engine.infer(inputs, cycle.context)
         response = await encode_response(request.id, engine.model, tensors, outputs)
         response_headers = [JSON]
         if response.json_length is not None:
