@@ -100,7 +100,7 @@ def _open(artifact: Path, threads: int, device: str) -> "InferenceSession":
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # errors are raised as well
     # Threads that spin between batches would take CPU time from the event loop.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     provider_options = {"device_id": index} if index else {}
