@@ -16,11 +16,9 @@ import math
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Final
-
-import numpy as np
 
 from service.core.errors import (
     DeadlineExceeded,
@@ -37,7 +35,7 @@ from service.core.model_thread import ModelStopped, ModelThread, stopped_by
 from service.core.refusal import locate
 from service.core.request_context import RequestContext
 from service.core.run import Run
-from service.core.tensors import Tensors
+from service.core.tensors import Tensors, join, layout, split
 from service.ops import metrics
 
 Outcome = Tensors | Exception
@@ -282,7 +280,7 @@ class Batcher:
             raise QueueFull(retry_after=max(1, math.ceil(needed - remaining)))
 
     def _cut(self, request: _Request, tensors: Tensors, rows: int, size: int) -> list[_Part]:
-        group = _signature(tensors) if self._batchable else request
+        group = layout(tensors) if self._batchable else request
         step = self._limits.batch_size
         if rows <= step:
             return [_Part(request, 0, group, tensors, rows, size)]
@@ -433,7 +431,7 @@ class Batcher:
             request.outputs[part.index] = outputs
             if len(request.outputs) < len(request.parts):
                 return
-            outputs = _join([request.outputs[each.index] for each in request.parts])
+            outputs = join([request.outputs[each.index] for each in request.parts])
         if not request.future.done():
             request.future.set_result(outputs)
 
@@ -476,7 +474,7 @@ class Batcher:
         return refused
 
     def _run_batch(self, parts: Sequence[_Part]) -> list[Tensors]:
-        outputs = self._call(_join([part.tensors for part in parts]))
+        outputs = self._call(join([part.tensors for part in parts]))
         if not self._batchable:
             return [outputs]
         rows = sum(part.rows for part in parts)
@@ -485,7 +483,7 @@ class Batcher:
                 raise ValueError(f"the model's output {name} does not have {rows} rows")
         if len(parts) == 1:
             return [outputs]
-        return list(_split(outputs, [part.rows for part in parts]))
+        return list(split(outputs, [part.rows for part in parts]))
 
     def _call(self, batch: Tensors) -> Tensors:
         if self._stopped is not None:
@@ -519,20 +517,3 @@ def _late(parts: Sequence[_Part]) -> list[_Part]:
     """Return the parts that expired before the event loop, being late itself, noticed."""
     now = time.monotonic()
     return [part for part in parts if part.request.deadline <= now]
-
-
-def _signature(tensors: Tensors) -> Hashable:
-    return tuple([(name, array.dtype, array.shape[1:]) for name, array in sorted(tensors.items())])
-
-
-def _join(tensors: Sequence[Tensors]) -> Tensors:
-    if len(tensors) == 1:
-        return tensors[0]
-    return {name: np.concatenate([each[name] for each in tensors]) for name in tensors[0]}
-
-
-def _split(tensors: Tensors, rows: Sequence[int]) -> Iterator[Tensors]:
-    start = 0
-    for count in rows:
-        yield {name: array[start : start + count] for name, array in tensors.items()}
-        start += count

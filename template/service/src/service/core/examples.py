@@ -9,7 +9,7 @@ import numpy as np
 
 from service.core.errors import InvalidTensors
 from service.core.manifest import ArtifactError
-from service.core.tensors import Array, Tensors, TensorSpec, batchable, check_inputs
+from service.core.tensors import Array, Tensors, TensorSpec, batchable, check_inputs, join, layout
 
 FILE_NAME: Final = "examples.npz"
 """A file beside the manifest: an array for each input, with an example in each row."""
@@ -72,13 +72,9 @@ def read(folder: Path, specs: Sequence[TensorSpec]) -> Iterator[Examples]:
 def of_instances(instances: Sequence[Tensors], source: str) -> Examples:
     """Join the inputs of instances, as far as they have the shape of the first."""
     first = instances[0]
-    shapes = _inner_shapes(first)
-    alike = [tensors for tensors in instances if _inner_shapes(tensors) == shapes]
-    rows = {
-        name: np.concatenate([each[name] for each in alike]) if array.ndim else array
-        for name, array in first.items()
-    }
-    return Examples(rows, first, source, given=True)
+    alike = [tensors for tensors in instances if layout(tensors) == layout(first)]
+    has_rows = all(array.ndim for array in first.values())
+    return Examples(join(alike) if has_rows else first, first, source, given=True)
 
 
 def varied(examples: Examples) -> Examples:
@@ -148,10 +144,6 @@ def _vary(rows: Array, random: np.random.Generator) -> Array:
         case _:
             largest = rows.max(initial=0)
             return random.integers(0, largest, rows.shape, rows.dtype, endpoint=True)
-
-
-def _inner_shapes(tensors: Tensors) -> dict[str, tuple[int, ...]]:
-    return {name: array.shape[1:] for name, array in tensors.items()}
 
 
 def _convert(array: Array, spec: TensorSpec | None) -> Array:

@@ -2,9 +2,10 @@
 
 import asyncio
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, Final, Generic, TypeVar
 
+import numpy as np
 from pydantic import BaseModel
 
 from service.core.engine import Engine
@@ -13,7 +14,7 @@ from service.core.examples import Examples, of_instances
 from service.core.manifest import ModelInfo
 from service.core.refusal import locate
 from service.core.request_context import RequestContext
-from service.core.tensors import Tensors, TensorSpec, check_inputs
+from service.core.tensors import Tensors, TensorSpec, check_inputs, join, layout, split
 from service.core.turns import Turns
 
 InstanceT = TypeVar("InstanceT", bound=BaseModel)
@@ -28,6 +29,8 @@ _MANY_INSTANCES: Final = 1000
 class Predictor(Generic[InstanceT, PredictionT]):
     """Turns instances into tensors, runs the model, and turns its outputs into predictions.
 
+    ``to_tensors``: returns the tensors of all instances, a row for each; or a list with the tensors
+    of each, whose shapes may differ. ``to_predictions``: is then called for each instance.
     ``context``: that of the request it predicts for; without one, the service's own timeout applies
     to each call. ``turns``: for requests whose conversions take long.
     """
@@ -46,7 +49,7 @@ class Predictor(Generic[InstanceT, PredictionT]):
         self,
         engine: Engine,
         instance: type[InstanceT],
-        to_tensors: Callable[[Sequence[InstanceT]], Tensors],
+        to_tensors: Callable[[Sequence[InstanceT]], Tensors | Sequence[Tensors]],
         to_predictions: Callable[[Tensors], Sequence[PredictionT]],
         context: RequestContext | None = None,
         turns: Turns | None = None,
@@ -106,6 +109,10 @@ class Predictor(Generic[InstanceT, PredictionT]):
         if large and context is not None and context.end_turn is not None:
             context.end_turn()
         tensors = await self._convert(self._tensors, instances, large=large)
+        if not isinstance(tensors, dict):
+            return await self._predict_each(
+                _as_many("sets of tensors", tensors, len(instances)), large=large
+            )
         try:
             outputs = await self._engine.infer(tensors, context)
         except Refused as error:
@@ -114,10 +121,45 @@ class Predictor(Generic[InstanceT, PredictionT]):
             raise
         predict = functools.partial(self._predictions, len(instances))
         predictions = await self._convert(predict, outputs, large=large)
-        if len(predictions) != len(instances):
-            raise InferenceFailed from ValueError(
-                f"{len(instances)} instances gave {len(predictions)} predictions"
-            )
+        return _as_many("predictions", predictions, len(instances))
+
+    async def _predict_each(self, tensors: Sequence[Tensors], *, large: bool) -> list[PredictionT]:
+        """Predict for instances that have their own tensors; those of one layout run together."""
+        groups: dict[Hashable, list[int]] = {}
+        for index, each in enumerate(tensors):
+            groups.setdefault(layout(each), []).append(index)
+        predictions: dict[int, PredictionT] = {}
+        for indexes in groups.values():
+            outputs = await self._infer_group([tensors[index] for index in indexes], indexes)
+            predict = functools.partial(self._one_each, indexes)
+            made = await self._convert(predict, outputs, large=large)
+            predictions.update(zip(indexes, made, strict=True))
+        return [predictions[index] for index in range(len(tensors))]
+
+    async def _infer_group(
+        self, tensors: Sequence[Tensors], instances: Sequence[int]
+    ) -> list[Tensors]:
+        """Run tensors of one layout together. ``instances``: the index of the instance of each."""
+        alone = len(tensors) == 1
+        rows = [] if alone else [len(next(iter(each.values()))) for each in tensors]
+        try:
+            outputs = await self._engine.infer(join(tensors), self._context)
+        except Refused as error:
+            if alone:
+                error.instance = instances[0]
+            elif error.instance is not None:
+                error.instance = int(np.repeat(instances, rows)[error.instance])
+            raise
+        return [outputs] if alone else list(split(outputs, rows))
+
+    def _one_each(self, instances: Sequence[int], outputs: Sequence[Tensors]) -> list[PredictionT]:
+        predictions: list[PredictionT] = []
+        for instance, each in zip(instances, outputs, strict=True):
+            try:
+                predictions += _as_many("predictions", self._to_predictions(each), 1)
+            except Refused as error:
+                error.instance = instance
+                raise
         return predictions
 
     async def _convert(
@@ -139,7 +181,7 @@ class Predictor(Generic[InstanceT, PredictionT]):
         ):
             return await asyncio.to_thread(conversion, given)
 
-    def _tensors(self, instances: Sequence[InstanceT]) -> Tensors:
+    def _tensors(self, instances: Sequence[InstanceT]) -> Tensors | Sequence[Tensors]:
         try:
             return self._to_tensors(instances)
         except Refused as error:
@@ -168,7 +210,11 @@ class Predictor(Generic[InstanceT, PredictionT]):
             return None
         instances = [self._instance.model_validate(example) for example in given]
         try:
-            tensors = [self._tensors([instance]) for instance in instances]
+            made = [self._tensors([instance]) for instance in instances]
+            tensors = [
+                each if isinstance(each, dict) else _as_many("sets of tensors", each, 1)[0]
+                for each in made
+            ]
             for each in tensors:
                 check_inputs(inputs, each)
             return of_instances(tensors, "the examples of predict.py")
@@ -179,3 +225,14 @@ class Predictor(Generic[InstanceT, PredictionT]):
                 f"predict.py and the model's manifest disagree: {error.detail} Change one of them, "
                 "or set SERVICE_PREDICT_ENDPOINT=false to serve the model without /predict."
             ) from None
+
+
+def _as_many(what: str, found: Sequence[MadeT], instances: int) -> list[MadeT]:
+    """Return what a conversion gave for instances. ``what``: a word for it.
+
+    Raises:
+        InferenceFailed: it is more or less than one for each.
+    """
+    if len(found) != instances:
+        raise InferenceFailed from ValueError(f"{instances} instances gave {len(found)} {what}")
+    return list(found)

@@ -5,7 +5,7 @@ is an object array of ``bytes``.
 """
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -141,6 +141,26 @@ def check_rows(tensors: Tensors) -> int:
     if len(rows) > 1:
         raise InvalidTensors("The inputs disagree in their number of rows.")
     return rows.pop()
+
+
+def layout(tensors: Tensors) -> Hashable:
+    """Return names, datatypes and shapes beyond the first axis, which must agree in a batch."""
+    return tuple([(name, array.dtype, array.shape[1:]) for name, array in sorted(tensors.items())])
+
+
+def join(tensors: Sequence[Tensors]) -> Tensors:
+    """Join tensors of one layout along the first axis."""
+    if len(tensors) == 1:
+        return tensors[0]
+    return {name: np.concatenate([each[name] for each in tensors]) for name in tensors[0]}
+
+
+def split(tensors: Tensors, rows: Sequence[int]) -> Iterator[Tensors]:
+    """Split tensors along the first axis. ``rows``: how many each part has."""
+    start = 0
+    for count in rows:
+        yield {name: array[start : start + count] for name, array in tensors.items()}
+        start += count
 
 
 def decode_text(name: str, array: Array) -> Array:
