@@ -395,12 +395,10 @@ class Batcher:
             following = None if self._stopped else self._take_full()
             turn, self._turn = self._turn, ended
             settle = functools.partial(
-                self._settle, batch, outcomes, began, ended - began, ended - turn
+                self._settle, batch, outcomes, began, ended - began, ended - turn, self._stopped
             )
             with contextlib.suppress(RuntimeError):  # the loop was closed while the model ran
                 self._loop.call_soon_threadsafe(settle)
-                if self._stopped is not None:
-                    self._loop.call_soon_threadsafe(self.give_up, self._stopped)
             batch = following
 
     def _seconds_left(self) -> float:
@@ -410,7 +408,13 @@ class Batcher:
         return max(0.0, self._turn + self._pace.batch - time.monotonic())
 
     def _settle(
-        self, batch: _Batch, outcomes: list[Outcome], began: float, seconds: float, cycle: float
+        self,
+        batch: _Batch,
+        outcomes: list[Outcome],
+        began: float,
+        seconds: float,
+        cycle: float,
+        stopped: ModelStopped | None,
     ) -> None:
         metrics.BATCH_ROWS.observe(batch.rows)
         metrics.INFERENCE_DURATION.observe(seconds)
@@ -423,6 +427,8 @@ class Batcher:
                 self._fail(part.request, _failure(outcome))
             else:
                 self._answer(part, outcome)
+        if stopped is not None:
+            self.give_up(stopped)
         self._plan_dispatch()
 
     def _answer(self, part: _Part, outputs: Tensors) -> None:
