@@ -17,10 +17,11 @@ from managed.conftest import Serve
 from managed.importing import Shell
 from managed.stand_in.predict import Instance
 from managed.support import INFER, Doubler, Service, rows, until
-from service.core.errors import DeadlineExceeded, RequestCancelled
+from service.core.errors import DeadlineExceeded, RequestCancelled, TooLarge
 from service.core.request_context import RequestContext
 from service.core.tensors import TensorSpec
 from service.core.turns import Turns
+from service.ops.settings import Settings
 from service.web import front
 from service.web.body import Bodies
 from service.web.errors import BodiesFull, InvalidValues
@@ -62,8 +63,11 @@ async def test_values_of_instances_and_own_routes_are_counted(serve: Serve) -> N
         many = b'{"instances":[' + b"{}," * 99 + b"{}]}"
         surplus = await service.client.post("/predict", content=many, headers=JSON)
         own_route = await service.client.post("/own", content=many, headers=JSON)
+        disguised = await service.client.post(
+            "/own", content=b"\n" + many, headers={"content-type": "image/png"}
+        )
     assert fitting.status_code == 200
-    for answer in (surplus, own_route):
+    for answer in (surplus, own_route, disguised):
         assert answer.status_code == 413, answer.text
         assert "(SERVICE_MAX_PREDICT_VALUES)" in answer.json()["detail"]
         assert "binary tensors to /v2" in answer.json()["detail"]
@@ -86,6 +90,33 @@ async def test_only_the_json_of_a_binary_body_is_counted(serve: Serve) -> None:
         ]
     assert fitting.status_code == 200
     assert surplus.status_code == 413
+
+
+async def test_bytes_of_json_have_a_limit_of_their_own(serve: Serve) -> None:
+    body = json.dumps({**rows(1), "id": "x" * 5000}).encode()
+    entry = {"name": "x", "shape": [700, 2], "datatype": "FP32"}
+    sized = {**entry, "parameters": {"binary_data_size": 5600}}
+    head = json.dumps({"inputs": [sized]}).encode()
+    limits = {"max_json_bytes": len(body) - 1, "predict_endpoint": True}
+    packed = {"content-encoding": "gzip"}
+    async with serve(Doubler(), **limits) as service:
+        ask = service.client
+        refused = [
+            await ask.post(INFER, content=body),
+            await ask.post(INFER, content=pieces(body)),
+            await ask.post(INFER, content=gzip.compress(body), headers=packed),
+            await ask.post(INFER, content=body + bytes(9), headers={LENGTH: str(len(body))}),
+            await ask.post("/predict", content=body, headers=JSON),
+            await ask.post("/own", content=body, headers=JSON),
+            await ask.post("/own", content=b" " + body, headers={"content-type": "text/plain"}),
+        ]
+        binary = await ask.post(INFER, content=head + bytes(5600), headers={LENGTH: str(len(head))})
+        other = await ask.post("/own", content=b"x" + body, headers={"content-type": "text/plain"})
+    for answer in refused:
+        assert answer.status_code == 413, answer.text
+        assert f"larger than {len(body) - 1} bytes (SERVICE_MAX_JSON_BYTES)" in answer.text
+    assert binary.status_code == 200
+    assert other.status_code == 404
 
 
 async def test_elements_of_binary_text_are_counted(serve: Serve) -> None:
@@ -204,13 +235,18 @@ async def test_bodies_of_all_requests_share_a_total(serve: Serve) -> None:
     assert 'inference_rejected_total{reason="bodies_full"} 3.0' in metrics
 
 
-async def test_declared_body_that_does_not_fit_is_not_read() -> None:
+@pytest.mark.parametrize(("size", "error"), [(b"6", BodiesFull), (b"11", TooLarge)])
+async def test_declared_body_that_does_not_fit_is_not_read(
+    size: bytes, error: type[Exception]
+) -> None:
     async def receive() -> Any:
         raise AssertionError("it reads")
 
     cycle: Any = SimpleNamespace(receive=receive, body_bytes=0)
-    with pytest.raises(BodiesFull):
-        await Bodies(limit=20, total=10).read(cycle, {b"content-length": b"11"})
+    bodies = Bodies(Settings(max_body_bytes=10, max_total_body_bytes=10))
+    bodies._held = 5
+    with pytest.raises(error):
+        await bodies.read(cycle, {b"content-length": size}, bodies.any)
 
 
 async def pieces(body: bytes) -> Any:

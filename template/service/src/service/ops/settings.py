@@ -152,6 +152,10 @@ class Settings(BaseSettings):
         default=256 * 2**20,
         description="Largest size of all bodies that a worker holds at a time; more get a 503",
     )
+    max_json_bytes: PositiveInt = Field(
+        default=16 * 2**20,
+        description="Largest JSON in bytes, when decompressed; binary tensors may be larger",
+    )
     max_values: PositiveInt = Field(
         default=500_000,
         description="Largest number of values in JSON under /v2, counted by its commas, colons and "

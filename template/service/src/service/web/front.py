@@ -54,6 +54,7 @@ _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "O
 _ABSOLUTE_FORM: Final = re.compile(r"https?://[^/?]*", re.IGNORECASE)
 _MAX_HEADERS: Final = 100
 """What granian and gunicorn allow; the other servers have no limit."""
+_BRACKETS: Final = (b"{", b"[")
 _TICK: Final = 0.05
 """Seconds between two checks of the requests in flight."""
 _NUMBER: Final = re.compile(rb"([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
@@ -79,7 +80,7 @@ class Front:
         self._predictor: Final = predictor
         self._framework: Final = framework
         self._schemas: Final = (request, response)
-        self._bodies: Final = Bodies(settings.max_body_bytes, settings.max_total_body_bytes)
+        self._bodies: Final = Bodies(settings)
         self._turns: Final = predictor.turns
         self._oip: Final = oip.Protocol(settings, engine, self._bodies, self._turns)
         self._values: Final = ValueLimit(
@@ -251,7 +252,7 @@ class Front:
         if not _is_json(headers):
             raise UnsupportedMediaType("The body must be application/json.")
         self._apply_request_timeout(cycle.context, headers)
-        body = await self._bodies.read(cycle, headers)
+        body = await self._bodies.read(cycle, headers, self._bodies.json)
         if not body:
             raise Malformed("The body is empty.")
         await self._check_and_call(cycle, scope, body, self._settings.max_instances)
@@ -260,11 +261,17 @@ class Front:
         self, cycle: RequestCycle, scope: Scope, headers: dict[bytes, bytes]
     ) -> None:
         self._keys.check(headers)
-        body = await self._bodies.read(cycle, headers)
+        is_json = _is_json(headers)
+        limit = self._bodies.json if is_json else self._bodies.any
+        body = await self._bodies.read(cycle, headers, limit)
         try:
-            if body and _is_json(headers):
+            if body and is_json:
                 await self._check_and_call(cycle, scope, body)
             else:
+                # A framework may parse it as JSON, whatever its content type says.
+                if body[:64].lstrip()[:1] in _BRACKETS:
+                    self._bodies.json.check(len(body))
+                    await self._values.check(body, len(body))
                 await self._call_framework(cycle, scope, body)
         finally:
             cycle.route = self._framework.route_template(scope) or cycle.route

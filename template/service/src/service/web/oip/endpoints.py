@@ -167,10 +167,13 @@ class Protocol:
         await respond(cycle.send, 200, response_headers, body)
 
     async def _decode(self, headers: dict[bytes, bytes], cycle: RequestCycle) -> InferRequest:
-        body = await self._bodies.read(cycle, headers)
         length = _json_length(headers)
         if length is None:
+            body = await self._bodies.read(cycle, headers, self._bodies.json)
             length = len(body)
+        else:
+            self._bodies.json.check(length)
+            body = await self._bodies.read(cycle, headers, self._bodies.any)
         if length > len(body):
             raise Malformed("Inference-Header-Content-Length is not within the body.")
         large = await self._values.check(body, length)
