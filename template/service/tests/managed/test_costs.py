@@ -36,13 +36,18 @@ TEXT_IN = (TensorSpec("x", "BYTES", (-1, 2)),)
 TEXT_OUT = (TensorSpec("y", "BYTES", (-1, 2)),)
 
 
-def separators(body: bytes) -> int:
-    return sum(map(body.count, (b",", b":", b"[", b"{")))
+def separators(body: bytes, key_weight: int = 1) -> int:
+    return sum(map(body.count, (b",", b"[", b"{"))) + key_weight * body.count(b":")
+
+
+def values(body: bytes) -> int:
+    """Return how many values a body of the protocol counts for."""
+    return separators(body, key_weight=3)
 
 
 async def test_values_of_tensors_are_counted_before_they_are_parsed(serve: Serve) -> None:
     body = json.dumps(rows(1, 2, 3)).encode()
-    async with serve(Doubler(), max_values=separators(body)) as service:
+    async with serve(Doubler(), max_values=values(body)) as service:
         fitting = await service.client.post(INFER, content=body)
         surplus = await service.client.post(INFER, content=json.dumps(rows(1, 2, 3, 4)).encode())
         not_json = await service.client.post(INFER, content=b"[" * 100)
@@ -51,7 +56,7 @@ async def test_values_of_tensors_are_counted_before_they_are_parsed(serve: Serve
     assert fitting.status_code == 200
     for answer in (surplus, not_json, unknown, text):
         assert answer.status_code == 413, answer.text
-        assert f"{separators(body)} values (SERVICE_MAX_VALUES)" in answer.json()["error"]
+        assert f"{values(body)} values (SERVICE_MAX_VALUES)" in answer.json()["error"]
         assert "binary" in answer.json()["error"]
 
 
@@ -83,7 +88,7 @@ async def test_only_the_json_of_a_binary_body_is_counted(serve: Serve) -> None:
     }
     head = json.dumps({"inputs": [tensor]}).encode()
     padded = head[:-1] + b',"x":[' + b"1," * 100 + b"1]}"
-    async with serve(Doubler(), max_values=separators(head)) as service:
+    async with serve(Doubler(), max_values=values(head)) as service:
         fitting, surplus = [
             await service.client.post(INFER, content=each + data, headers={LENGTH: str(len(each))})
             for each in (head, padded)
@@ -120,11 +125,11 @@ async def test_bytes_of_json_have_a_limit_of_their_own(serve: Serve) -> None:
 
 
 async def test_elements_of_binary_text_are_counted(serve: Serve) -> None:
-    async with serve(Doubler(inputs=TEXT_IN, outputs=TEXT_OUT), max_values=20) as service:
-        fitting, surplus = [await ask_text(service, count) for count in (10, 11)]
+    async with serve(Doubler(inputs=TEXT_IN, outputs=TEXT_OUT), max_values=40) as service:
+        fitting, surplus = [await ask_text(service, count) for count in (20, 21)]
     assert fitting.status_code == 200, fitting.text
     assert surplus.status_code == 413
-    assert "20 elements (SERVICE_MAX_VALUES)" in surplus.json()["error"]
+    assert "40 elements (SERVICE_MAX_VALUES)" in surplus.json()["error"]
 
 
 async def ask_text(service: Service, count: int) -> httpx.Response:

@@ -158,12 +158,14 @@ class Settings(BaseSettings):
     )
     max_values: PositiveInt = Field(
         default=500_000,
-        description="Largest number of values in JSON under /v2, counted by its commas, colons and "
-        "opening brackets, and of elements in BYTES tensors; other binary tensors may have more",
+        description="Largest number of values in JSON under /v2, counted by its commas, opening "
+        "brackets and (for three each) colons, and of elements in BYTES tensors; other binary "
+        "tensors may have more",
     )
     max_predict_values: PositiveInt = Field(
         default=100_000,
-        description="Largest number of values in JSON for /predict and your routes, counted alike",
+        description="Largest number of values in JSON for /predict and your routes, counted by its "
+        "commas, colons and opening brackets",
     )
     max_instances: PositiveInt = Field(
         default=10_000, description="Largest number of instances in a request to /predict"

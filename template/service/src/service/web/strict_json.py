@@ -19,11 +19,13 @@ _SEPARATORS: Final = (b",", b":", b"[", b"{")
 class ValueLimit:
     """The largest number of values that JSON may have.
 
-    ``setting``: its variable; ``advice``: how a client can do without so many.
+    ``setting``: its variable; ``advice``: how a client can do without so many. ``key_weight``: for
+    how many values a key counts, since a parser compares each key with the others.
     """
 
-    def __init__(self, limit: int, setting: str, advice: str) -> None:
+    def __init__(self, limit: int, setting: str, advice: str, key_weight: int = 1) -> None:
         self._limit: Final = limit
+        self._key_weight: Final = key_weight
         self._text: Final = f"The JSON has more than {limit} values ({setting}). {advice}"
 
     async def check(self, body: bytes, length: int) -> bool:
@@ -42,7 +44,8 @@ class ValueLimit:
         is_long = length > _SHORT_BYTES
         count = 0
         for separator in _SEPARATORS:
-            count += body.count(separator, 0, length)
+            weight = self._key_weight if separator == b":" else 1
+            count += weight * body.count(separator, 0, length)
             if count > self._limit:
                 raise TooLarge(self._text)
             if is_long:

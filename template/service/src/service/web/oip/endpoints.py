@@ -32,6 +32,8 @@ PREFIX: Final = "/v2"
 _MODEL_ROUTE: Final = "/v2/models/{name}"
 _VERSION_ROUTE: Final = "/v2/models/{name}/versions/{version}"
 _EXTENSIONS: Final = ["binary_tensor_data"]
+_KEY_WEIGHT: Final = 3
+"""Requests of the protocol have few keys; those with many cost more than their values."""
 _COMPRESSIBLE_BYTES: Final = 1024
 _STREAMED_BYTES: Final = 2**20
 """Larger responses are sent in pieces."""
@@ -105,6 +107,7 @@ class Protocol:
             settings.max_values,
             f"{SETTINGS_PREFIX}MAX_VALUES",
             "Send tensors as binary data, which may be larger.",
+            key_weight=_KEY_WEIGHT,
         )
 
     async def __call__(
