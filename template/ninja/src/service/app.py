@@ -11,6 +11,7 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 from io import BytesIO
 from typing import Any
 
+import orjson
 from django.conf import settings
 from django.core.exceptions import BadRequest, PermissionDenied, SuspiciousOperation
 from django.core.handlers.asgi import ASGIHandler
@@ -48,6 +49,8 @@ logging.getLogger("django.request").setLevel(logging.CRITICAL)  # `service.web.f
 # Ninja reads Django's settings when it is imported, and so do routes.
 from ninja import NinjaAPI, Router  # noqa: E402
 from ninja.errors import HttpError, ValidationError, ValidationErrorContext  # noqa: E402
+from ninja.renderers import JSONRenderer  # noqa: E402
+from ninja.responses import NinjaJSONEncoder  # noqa: E402
 
 from service.routes import router  # noqa: E402
 
@@ -74,7 +77,20 @@ class API(NinjaAPI):
         return ValidationError(errors)
 
 
-api = API(openapi_url=None, docs_url=None)
+class Renderer(JSONRenderer):
+    """Renders NaN and infinities as null, as JSON has neither."""
+
+    def render(self, request: HttpRequest, data: Any, *, response_status: int) -> bytes | str:
+        try:
+            return orjson.dumps(
+                data, default=NinjaJSONEncoder().default, option=orjson.OPT_NON_STR_KEYS
+            )
+        except TypeError:  # such as an integer of more than 64 bits
+            rendered: str = super().render(request, data, response_status=response_status)
+            return rendered
+
+
+api = API(openapi_url=None, docs_url=None, renderer=Renderer())
 
 
 @api.post("/predict", include_in_schema=False)

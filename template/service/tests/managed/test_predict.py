@@ -27,6 +27,13 @@ async def test_instances_are_predicted_in_their_order(client: httpx.AsyncClient)
     }
 
 
+@pytest.mark.filterwarnings("ignore:overflow encountered")
+async def test_numbers_that_json_does_not_have_are_null(client: httpx.AsyncClient) -> None:
+    answer = await client.post("/predict", json={"instances": [{"left": 1e300, "right": 1}]})
+    assert b"Infinity" not in answer.content
+    assert answer.json()["predictions"] == [{"left": None, "right": 2}]
+
+
 async def test_every_wrong_field_is_named_from_the_top_of_the_body(
     client: httpx.AsyncClient,
 ) -> None:

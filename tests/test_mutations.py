@@ -1,0 +1,37 @@
+"""Mutated requests, each of which is refused in order or answered rightly."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import Covers
+
+from inferplate.matrix import Variant
+from inferplate.workbench import Workbench
+
+MUTATE = Path(__file__).parent / "mutations/mutate.py"
+COUNT = 17_000
+"""Requests of each of three kinds, which are 51,000 for each framework."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("framework", ["fastapi", "litestar", "ninja"])
+def test_mutated_requests(
+    framework: str, bench: Workbench, copy_of: Callable[[Variant], Path], covers: Covers
+) -> None:
+    variant = Variant(framework, "onnxruntime", "uvicorn")
+    covers("51,000 mutated requests: refused in order, or answered rightly", variant, 3)
+    project = copy_of(variant)
+    printed = bench.run(
+        [bench.python, "-W", "ignore::RuntimeWarning", str(MUTATE), "--count", str(COUNT)],
+        project,
+        timeout=600,
+        settings={"PYTHONPATH": "src:tests"},
+    )
+    report = json.loads(printed.splitlines()[-1])
+    assert report.pop("logged") == []
+    for kind, found in report.items():
+        assert found["wrong"] == 0, found["first"]
+        assert found["statuses"]["200"] > COUNT // 4, kind
+    assert report["mixed"]["together"] > COUNT // 100, "requests shared batches"
