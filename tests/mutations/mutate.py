@@ -297,6 +297,8 @@ def decode(body: bytes, json_length: str | None, key: str) -> tuple[dict[str, An
             else:
                 values = np.frombuffer(part, dtype=dtype)
         tensors[entry["name"]] = values.reshape(shape)
+    if rest:
+        raise Wrong("bytes are left after the last tensor")
     return document, tensors
 
 
