@@ -112,6 +112,8 @@ class _Protocol(ASGIProtocol):  # type: ignore[misc]
     worker: _Worker
     _unparsed = 0
     """Bytes of the head that is being read."""
+    _early = False
+    """Whether a part of the next request came before the last response was complete."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:
         super().connection_made(transport)
@@ -124,6 +126,8 @@ class _Protocol(ASGIProtocol):  # type: ignore[misc]
     def data_received(self, data: bytes) -> None:
         if self._current_request is None:
             self._unparsed += len(data)
+        elif self._callback_parser and self._callback_parser.is_complete:
+            self._early = True
         super().data_received(data)
         if self._current_request is None and not self._closed:
             self.worker.open_connections.receiving(self.transport)
@@ -140,11 +144,15 @@ class _Protocol(ASGIProtocol):  # type: ignore[misc]
             if size > self.worker.max_header_bytes:
                 raise LimitRequestHeaders("Request header fields too large")
         self._unparsed = 0
+        self._early = False
         self.worker.open_connections.busy(self.transport)
         super()._on_headers_complete()
 
     def _arm_keepalive_timer(self) -> None:
-        self.worker.open_connections.idle(self.transport)
+        if self._early:
+            self.worker.open_connections.receiving(self.transport)
+        else:
+            self.worker.open_connections.idle(self.transport)
         super()._arm_keepalive_timer()
 
 

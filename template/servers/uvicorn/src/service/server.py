@@ -126,8 +126,13 @@ class _Protocol(HttpToolsProtocol):
             super().on_message_complete()
 
     def on_response_complete(self) -> None:
+        others = bool(self.pipeline)
         super().on_response_complete()
-        if not self.pipeline:
+        if others:
+            return
+        if self._unparsed:  # a part of the next request came before
+            self.open_connections.receiving(self.transport)
+        else:
             self.open_connections.idle(self.transport)
 
     def _ignores_upgrade(self) -> bool:

@@ -39,7 +39,7 @@ class ValueLimit:
         Raises:
             TooLarge: there are more values than the limit.
         """
-        if length <= min(_FEW_VALUES, self._limit):
+        if length <= min(_FEW_VALUES, self._limit // self._key_weight):
             return False
         is_long = length > _SHORT_BYTES
         count = 0
