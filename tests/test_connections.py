@@ -162,6 +162,21 @@ def test_time_for_a_head(start: Start, server: str, used: bool) -> None:
 
 
 @ONE_WORKER
+@pytest.mark.parametrize("server", ["uvicorn", "gunicorn", "hypercorn"], indirect=True)
+def test_time_for_a_head_that_began_before_the_last_response(start: Start) -> None:
+    service = start(**{**TIMES, "SERVICE_KEEP_ALIVE_TIMEOUT": "60"})
+    service.wait_ready()
+    with connect(service) as connection:
+        connection.sendall(b"GET /slow?seconds=1 HTTP/1.1\r\nHost: a\r\n\r\n")
+        time.sleep(0.4)
+        connection.sendall(HEAD)
+        assert read_response(connection) == 200
+        time.sleep(0.5)
+        assert not is_closed(connection)
+        assert eventually(lambda: is_closed(connection), 4)
+
+
+@ONE_WORKER
 def test_requests_in_time_are_left_alone(start: Start) -> None:
     service = start(**TIMES)
     service.wait_ready()

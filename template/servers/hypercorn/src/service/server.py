@@ -90,11 +90,18 @@ class _Connection(TCPServer):
         if isinstance(event, Updated):
             self._waiting = event.idle
             self._unparsed = 0
-            if event.idle:
+            if event.idle and self._has_early_data():
+                self.config.open_connections.receiving(self.writer.transport)
+            elif event.idle:
                 self.config.open_connections.idle(self.writer.transport)
             else:
                 self.config.open_connections.busy(self.writer.transport)
         await super().protocol_send(event)
+
+    def _has_early_data(self) -> bool:
+        """Return whether a part of the next request came before the last response was complete."""
+        protocol = self.protocol.protocol
+        return isinstance(protocol, H11Protocol) and bool(protocol.connection.trailing_data[0])
 
     async def _read_data(self) -> None:
         while not self.reader.at_eof():
