@@ -325,6 +325,17 @@ async def test_many_unknown_keys_are_counted(serve: Serve) -> None:
     assert [len(answer.json()["errors"]) for answer in answers] == [100] * 3
 
 
+async def test_so_many_wrong_values_that_listing_some_takes_long_are_only_counted(
+    serve: Serve,
+) -> None:
+    keys = {f"k{number}": 1 for number in range(10_000)}
+    async with serve(Doubler(), predict_endpoint=True) as service:
+        answer = await service.client.post("/predict", json={"instances": [keys]})
+    assert answer.status_code == 422
+    assert answer.json()["detail"] == "10002 fields did not pass validation."
+    assert answer.json()["errors"] == []
+
+
 def test_frameworks_get_no_more_errors_than_are_listed() -> None:
     keys = {f"k{number}": 1 for number in range(100)}
     request: Any = PredictRequest[Instance]

@@ -129,9 +129,9 @@ class InvalidValues(HTTPError):
     def __init__(self, errors: Sequence[tuple[str, str]], count: int = 0) -> None:
         count = max(count, len(errors))
         detail = f"{count} field{'s' if count != 1 else ''} did not pass validation."
-        if count > LISTED_ERRORS:
-            detail += f" The first {LISTED_ERRORS} are listed."
         listed = [{"field": field, "reason": reason} for field, reason in errors[:LISTED_ERRORS]]
+        if listed and count > len(listed):
+            detail += f" The first {len(listed)} are listed."
         super().__init__(HTTPStatus.UNPROCESSABLE_ENTITY, detail, errors=listed)
 
 

@@ -1,5 +1,6 @@
 """The request and the response of /predict, around the owner's instances and predictions."""
 
+from collections.abc import Callable
 from typing import Any, Final, Generic, Self, TypeVar, get_args
 
 from pydantic import (
@@ -8,8 +9,6 @@ from pydantic import (
     Field,
     ModelWrapValidatorHandler,
     ValidationError,
-    ValidatorFunctionWrapHandler,
-    field_validator,
     model_validator,
 )
 
@@ -17,6 +16,9 @@ from service.core.manifest import ModelInfo
 from service.web.errors import LISTED_ERRORS, InvalidValues, field_path
 
 PATH: Final = "/predict"
+
+_LISTABLE: Final = 10_000
+"""Pydantic makes an object of all errors to list some; of more, that takes long."""
 
 InstanceT = TypeVar("InstanceT", bound=BaseModel)
 PredictionT = TypeVar("PredictionT", bound=BaseModel)
@@ -31,31 +33,13 @@ class PredictRequest(BaseModel, Generic[InstanceT]):
         min_length=1, description="What to predict, one prediction for each"
     )
 
-    # A framework makes an object of every wrong value before it answers. Where there are more than
-    # the answer lists, these two refuse the request with those alone.
-
-    @field_validator("instances", mode="wrap")
-    @classmethod
-    def _few_errors_in_instances(cls, value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
-        if not isinstance(value, list) or len(value) <= LISTED_ERRORS:
-            return validate(value)
-        valid: list[Any] = []
-        listed: list[tuple[str, str]] = []
-        count = 0
-        for start in range(0, len(value), LISTED_ERRORS):
-            try:
-                valid += validate(value[start : start + LISTED_ERRORS])
-            except ValidationError as error:
-                count += error.error_count()
-                if len(listed) < LISTED_ERRORS:
-                    listed += _errors(error, start)
-        if count > LISTED_ERRORS:
-            raise InvalidValues(listed, count)
-        return validate(value) if count else valid
-
     @model_validator(mode="wrap")
     @classmethod
     def _few_errors(cls, value: Any, validate: ModelWrapValidatorHandler[Self]) -> Self:
+        """Raise no more errors than are listed: frameworks make an object of every one."""
+        instances = value.get("instances") if isinstance(value, dict) else None
+        if isinstance(instances, list) and len(instances) > LISTED_ERRORS:
+            value = {**value, "instances": _validate_in_parts(instances, validate)}
         try:
             return validate(value)
         except ValidationError as error:
@@ -71,15 +55,44 @@ class PredictResponse(BaseModel, Generic[PredictionT]):
     model: ModelInfo = Field(description="The model that made them")
 
 
-def _errors(error: ValidationError, first: int | None = None) -> list[tuple[str, str]]:
-    """Return path and reason of wrong values. ``first``: the place of the first instance."""
+def _validate_in_parts(instances: list[Any], validate: Callable[[Any], Any]) -> list[Any]:
+    """Validate instances, few at a time, by a function that validates a request.
+
+    Returns:
+        The valid instances; or the given ones, if their errors are so few that all are listed.
+
+    Raises:
+        InvalidValues: there are more errors.
+    """
+    valid: list[Any] = []
+    listed: list[tuple[str, str]] = []
+    count = 0
+    for start in range(0, len(instances), LISTED_ERRORS):
+        try:
+            valid += validate({"instances": instances[start : start + LISTED_ERRORS]}).instances
+        except ValidationError as error:
+            count += error.error_count()
+            if len(listed) < LISTED_ERRORS:
+                listed += _errors(error, start)
+    if count > LISTED_ERRORS:
+        raise InvalidValues(listed, count)
+    return instances if count else valid
+
+
+def _errors(error: ValidationError, first: int = 0) -> list[tuple[str, str]]:
+    """Return path and reason of wrong values, none if there are so many that it takes long.
+
+    ``first``: the place of the first instance.
+    """
+    if error.error_count() > _LISTABLE:
+        return []
     listed = []
     items = error.errors(include_url=False, include_context=False, include_input=False)
     for item in items[:LISTED_ERRORS]:
         location = item["loc"]
-        if first is not None:
-            place, *rest = location
-            location = ("instances", first + int(place), *rest)
+        if first:
+            name, place, *rest = location
+            location = (name, first + int(place), *rest)
         listed.append((field_path(location), item["msg"]))
     return listed
 
