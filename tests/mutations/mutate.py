@@ -36,6 +36,13 @@ LENGTH = "inference-header-content-length"
 GROUP = 8
 """Requests at a time, so that they share batches."""
 REFUSALS = {400, 404, 405, 413, 415, 422}
+PYTHON_TYPES = {
+    "FP32": {int, float, type(None)},
+    "FP64": {int, float, type(None)},
+    "INT64": {int},
+    "BYTES": {str},
+    "BOOL": {bool},
+}
 LIMIT = 20.0
 """Seconds for a group of requests, far more than it takes."""
 ODD: Sequence[Any] = (
@@ -112,15 +119,21 @@ class Request:
         self.data = data
         self.headers: dict[str, str] = {}
         self.body = b""
+        self.valid = True
+        """Whether nothing was changed that a service may refuse."""
 
     def finish(self, chance: random.Random) -> None:
         """Write the document and mutate bytes and headers, now and then."""
-        head = _dump(self.document, chance)
+        head = _dump(self.document)
+        if chance.random() < 0.03:
+            head = _repeat_key(head, chance)
+            self.valid = False
         self.body = head + (self.data or b"")
         self.headers = {"content-type": "application/json"}
         if self.data is not None:
             self.headers[LENGTH] = str(len(head))
         kind = chance.random()
+        self.valid = self.valid and kind >= 0.15 and not (0.25 <= kind < 0.3)
         if kind < 0.15:
             self.body = _flip(self.body, chance)
         elif kind < 0.25:
@@ -130,6 +143,7 @@ class Request:
             self.headers["content-encoding"] = encoding
             if chance.random() < 0.3:
                 self.body = _flip(self.body, chance)
+                self.valid = False
         elif kind < 0.3:
             name, value = chance.choice(
                 [
@@ -143,11 +157,16 @@ class Request:
             self.headers[name] = value
 
 
-def _dump(document: Any, chance: random.Random) -> bytes:
-    text = json.dumps(document)
-    if chance.random() < 0.03 and '"' in text:  # a key twice
-        key = chance.choice([part for part in text.split('"')[1::2] if part] or ["x"])
-        text = "{" + f"{json.dumps(key)}: 1, " + text[1:]
+def _dump(document: Any) -> bytes:
+    return json.dumps(document).encode("utf-8", "surrogatepass")
+
+
+def _repeat_key(head: bytes, chance: random.Random) -> bytes:
+    """Repeat a key of an object, before or behind it."""
+    text = head.decode("utf-8", "surrogatepass")
+    keys = [part for part in text.split('"')[1::2] if part] or ["x"]
+    extra = f"{json.dumps(chance.choice(keys))}: 1"
+    text = chance.choice([f"{{{extra}, {text[1:]}", f"{text[:-1]}, {extra}}}"])
     return text.encode("utf-8", "surrogatepass")
 
 
@@ -244,9 +263,11 @@ def infer_request(model: Doubler, chance: random.Random) -> Request:
     data = None
     if chance.random() < 0.5:
         data = b"".join([_packed(entry) for entry in entries if chance.random() < 0.7])
-    for _ in range(chance.choice([0, 0, 1, 1, 2])):
+    mutations = chance.choice([0, 0, 1, 1, 2])
+    for _ in range(mutations):
         _mutate(document, chance)
     request = Request("/v2/models/doubler/infer", document, data)
+    request.valid = not mutations
     request.finish(chance)
     return request
 
@@ -256,9 +277,11 @@ def predict_request(_: Doubler, chance: random.Random) -> Request:
     rows = chance.randrange(1, 5)
     instances = [{"left": _number(chance), "right": _number(chance)} for _ in range(rows)]
     document: dict[str, Any] = {"instances": instances}
-    for _ in range(chance.choice([0, 0, 1, 1, 2])):
+    mutations = chance.choice([0, 0, 1, 1, 2])
+    for _ in range(mutations):
         _mutate(document, chance)
     request = Request("/predict", document)
+    request.valid = not mutations
     request.finish(chance)
     return request
 
@@ -272,38 +295,75 @@ def plain(request: Request) -> bytes:
 
 
 def decode(body: bytes, json_length: str | None, key: str) -> tuple[dict[str, Any], Tensors]:
-    """Read the document of a body, and the tensors that it lists under a key."""
+    """Read the document of a body, and the tensors that it lists under a key.
+
+    Raises:
+        Wrong: the contract does not let such a body pass.
+    """
     length = len(body) if json_length is None else int(json_length)
-    document = json.loads(body[:length])
+    document = json.loads(body[:length], object_pairs_hook=_unique)
     rest = body[length:]
-    tensors = {}
+    tensors: Tensors = {}
     for entry in document[key]:
-        dtype = DTYPES[entry["datatype"]]
-        shape = entry["shape"]
         size = (entry.get("parameters") or {}).get("binary_data_size")
         if size is None:
-            flat = _flat(entry["data"])
-            if entry["datatype"] == "BYTES":
-                flat = [text.encode() for text in flat]
-            values = np.empty(len(flat), dtype=dtype)
-            values[:] = [math.nan if value is None else value for value in flat]
+            values = _from_json(entry)
         else:
             part, rest = rest[:size], rest[size:]
-            if entry["datatype"] == "BYTES":
-                values = np.empty(math.prod(shape), dtype=object)
-                for place in range(len(values)):
-                    (count,) = struct.unpack("<I", part[:4])
-                    values[place], part = part[4 : 4 + count], part[4 + count :]
-            else:
-                values = np.frombuffer(part, dtype=dtype)
-        tensors[entry["name"]] = values.reshape(shape)
+            if len(part) < size:
+                raise Wrong("a tensor has too few bytes")
+            values = _from_bytes(entry, part)
+        if entry["name"] in tensors or any(step < 0 for step in entry["shape"]):
+            raise Wrong("a tensor is there twice, or has a negative dimension")
+        tensors[entry["name"]] = values.reshape(entry["shape"])
     if rest:
         raise Wrong("bytes are left after the last tensor")
     return document, tensors
 
 
-def _flat(data: Any) -> list[Any]:
-    return [value for each in data for value in _flat(each)] if isinstance(data, list) else [data]
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(dict(pairs)) < len(pairs):
+        raise Wrong("a key is there twice")
+    return dict(pairs)
+
+
+def _from_json(entry: dict[str, Any]) -> Any:
+    dtype = DTYPES[entry["datatype"]]
+    nested = isinstance(entry["data"][0], list) if entry["data"] else False
+    flat = _flat(entry["data"], entry["shape"]) if nested else entry["data"]
+    if not {type(value) for value in flat} <= PYTHON_TYPES[entry["datatype"]]:
+        raise Wrong(f"data that is no {entry['datatype']}")
+    if entry["datatype"] == "BYTES":
+        flat = [text.encode() for text in flat]
+    values = np.empty(len(flat), dtype=dtype)
+    values[:] = [math.nan if value is None else value for value in flat]
+    if dtype.kind == "f" and np.isinf(values).any():
+        raise Wrong("a number is out of range")
+    return values
+
+
+def _flat(data: Any, shape: Sequence[int]) -> list[Any]:
+    if not shape:
+        if isinstance(data, list):
+            raise Wrong("data nested deeper than its shape")
+        return [data]
+    if not isinstance(data, list) or len(data) != shape[0]:
+        raise Wrong("data nested in another way than its shape")
+    return [value for each in data for value in _flat(each, shape[1:])]
+
+
+def _from_bytes(entry: dict[str, Any], part: bytes) -> Any:
+    if entry["datatype"] != "BYTES":
+        return np.frombuffer(part, dtype=DTYPES[entry["datatype"]])
+    values = np.empty(math.prod(entry["shape"]), dtype=object)
+    for place in range(len(values)):
+        (count,) = struct.unpack("<I", part[:4])
+        values[place], part = part[4 : 4 + count], part[4 + count :]
+        if len(values[place]) < count:
+            raise Wrong("a text ends too early")
+    if part:
+        raise Wrong("bytes are left after the last text")
+    return values
 
 
 def check_infer(
@@ -332,7 +392,7 @@ def check_infer(
 
 
 def check_predict(request: Request, answer: httpx.Response, *_: Any) -> None:
-    instances = json.loads(plain(request))["instances"]
+    instances = json.loads(plain(request), object_pairs_hook=_unique)["instances"]
     rows = np.array([(each["left"], each["right"]) for each in instances], dtype=np.float64)
     with np.errstate(over="ignore"):
         doubled = rows.astype(np.float32) * 2
@@ -345,6 +405,8 @@ def check_predict(request: Request, answer: httpx.Response, *_: Any) -> None:
 def check_refusal(request: Request, answer: httpx.Response) -> None:
     if answer.status_code not in REFUSALS:
         raise Wrong("such a status")
+    if request.valid:
+        raise Wrong(f"a valid request is refused: {answer.text[:200]}")
     content_type = answer.headers["content-type"]
     if request.path.startswith("/v2"):
         right = content_type == "application/json" and answer.json().keys() == {"error"}

@@ -138,6 +138,21 @@ async def test_nan_and_infinity_are_null_in_json(serve: Serve) -> None:
     assert answer.json()["outputs"][0]["data"] == [None, None]
 
 
+@pytest.mark.parametrize(("datatype", "status"), [("FP32", 200), ("FP64", 200), ("INT64", 400)])
+@pytest.mark.parametrize("rows", [1, 200])
+async def test_null_is_nan_in_floats(serve: Serve, datatype: str, status: int, rows: int) -> None:
+    specs = (TensorSpec("x", datatype, (-1, 2)),), (TensorSpec("y", datatype, (-1, 2)),)
+    text = tensor(shape=[rows, 2], datatype=datatype, data=[1, None] * rows)
+    async with serve(Doubler(*specs)) as service:
+        answer = await service.client.post(INFER, json={"inputs": [text]})
+        large = {**text, "data": [1e39, None] * rows}
+        too_large = await service.client.post(INFER, json={"inputs": [large]})
+    assert answer.status_code == status, answer.text
+    if status == 200:
+        assert answer.json()["outputs"][0]["data"] == [2, None] * rows
+    assert too_large.status_code == (200 if datatype == "FP64" else 400)
+
+
 async def test_no_rows_give_no_rows(serve: Serve) -> None:
     async with serve(Doubler()) as service:
         answer = await service.client.post(INFER, json={"inputs": [tensor(shape=[0, 2], data=[])]})

@@ -8,6 +8,7 @@ import itertools
 import math
 import struct
 from collections.abc import AsyncIterator, Iterator, Sequence
+from types import NoneType
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -34,7 +35,7 @@ _JSON_TYPES: Final = {
     "b": frozenset({bool}),
     "i": _INTEGER,
     "u": _INTEGER,
-    "f": frozenset({int, float}),
+    "f": frozenset({int, float, NoneType}),
     "O": frozenset({str}),
 }
 
@@ -348,10 +349,13 @@ def _from_json(name: str, datatype: str, shape: list[int], data: Any) -> Array:
 
 
 def _is_within(largest: float, numbers: list[Any], array: Array) -> bool:
-    """Return whether all numbers, given as a list and as an array, are in the range."""
-    if len(numbers) < _FEW:  # faster than NumPy's overhead
+    """Return whether all numbers, given as a list and as an array, are in the range.
+
+    None, which is NaN in the array, has no range.
+    """
+    if len(numbers) < _FEW and None not in numbers:  # faster than NumPy's overhead
         return not numbers or -largest <= min(numbers) <= max(numbers) <= largest
-    return bool(np.abs(array).max() <= largest)
+    return not (np.abs(array) > largest).any()
 
 
 def _flatten(name: str, shape: list[int], data: Any) -> list[Any]:
