@@ -105,6 +105,19 @@ async def test_text_tensors(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize(
+    "elements", [b"\1\0\0\0a\0", b"\1\0\0\0", b"\1\0\0", b"", b"\1\0\0\0a\0\0\0\0"]
+)
+async def test_binary_text_that_does_not_fit_its_shape(serve: Serve, elements: bytes) -> None:
+    model = Doubler((TensorSpec("x", "BYTES", (-1,)),), (TensorSpec("y", "BYTES", (-1,)),))
+    entry = tensor(shape=[1], datatype="BYTES", parameters={"binary_data_size": len(elements)})
+    del entry["data"]
+    body, headers = binary_body({"inputs": [entry]}, elements)
+    async with serve(model) as service:
+        answer = await service.client.post(INFER, content=body, headers=headers)
+    assert answer.status_code == 400
+
+
+@pytest.mark.parametrize(
     ("taken", "sent", "status"),
     [((-1,), [2, 1], 200), ((-1, 1), [2], 200), ((-1, -1), [2], 200), ((-1,), [1, 2], 400)],
 )
