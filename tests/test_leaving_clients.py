@@ -39,9 +39,10 @@ def test_clients_that_do_not_wait(
         golden.infer_path: one_row(golden),
     }
     hold, runs = project / "models/hold", project / "models/runs"
-    hold.touch()
     with Service(project, bench.python, SETTINGS) as service:
         service.wait_ready()
+        runs.unlink()  # those of the trial
+        hold.touch()
         with asking(service.port, requests, "Request-Timeout: 0.5\r\n") as clients:
             assert {status(client) for client in clients} == {504}
         assert queued(service) == 0
