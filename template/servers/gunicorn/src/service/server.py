@@ -156,7 +156,7 @@ class _Protocol(ASGIProtocol):  # type: ignore[misc]
         super()._arm_keepalive_timer()
 
 
-gasgi.ASGIProtocol = _Protocol  # there is no option for it
+gasgi.ASGIProtocol = _Protocol  # gunicorn has no option for the protocol
 
 
 class _Logger(Logger):  # type: ignore[misc]

@@ -124,4 +124,4 @@ class _Connection(TCPServer):
         await self.protocol.handle(Closed())
 
 
-vars(hypercorn.asyncio.run)["TCPServer"] = _Connection  # there is no option for it
+vars(hypercorn.asyncio.run)["TCPServer"] = _Connection  # hypercorn has no option for it

@@ -74,8 +74,8 @@ class _HeadTooLarge(Exception):
 class _Protocol(HttpToolsProtocol):
     """Limits the size of heads and the time for them, and ignores upgrades that are not taken.
 
-    uvicorn limits neither. It drops the body of a request that offers an upgrade to something else
-    than WebSocket, as the HTTP clients of Java and ``curl --http2`` do.
+    uvicorn limits neither. It drops the body of a request that offers an upgrade to anything but
+    WebSocket, as the HTTP clients of Java and ``curl --http2`` do.
     """
 
     open_connections: Connections

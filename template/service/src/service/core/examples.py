@@ -61,7 +61,7 @@ def read(folder: Path, specs: Sequence[TensorSpec]) -> Iterator[Examples]:
             tensors = {name: _convert(array, by_name.get(name)) for name, array in arrays.items()}
         check_inputs(specs, tensors)
         if any(array.shape[:1] == (0,) for array in tensors.values()):
-            raise InvalidTensors("There is no row in it.")
+            raise InvalidTensors("The examples have no rows.")
     except InvalidTensors as error:
         raise ArtifactError(f"{path}: {error.detail}") from error
     except Exception as error:
