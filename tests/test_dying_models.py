@@ -150,6 +150,17 @@ def test_process_whose_model_can_run_no_more_is_replaced_or_ends_the_service(
         service.wait_exit()
 
 
+def ask_until_ended(service: Service, value: float) -> None:
+    """Send a value from which workers die, until the service gives up."""
+
+    def ended() -> bool:
+        if not service.ended:
+            answer(service, value)
+        return service.ended
+
+    assert wait_until(ended, 90, every=0.2), log(service)
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_deaths_one_after_the_other_back_off_and_end_the_service(
     variant: Variant, project: Path, bench: Workbench, workers: int
@@ -158,13 +169,7 @@ def test_deaths_one_after_the_other_back_off_and_end_the_service(
         pytest.skip("the first death ends the service")
     with start(project, bench, workers) as service:
         service.wait_ready()
-
-        def ended() -> bool:
-            if not service.ended:
-                answer(service, EXIT)
-            return service.ended
-
-        assert wait_until(ended, 90, every=0.2), log(service)
+        ask_until_ended(service, EXIT)
         assert service.code == 1
         reason = "workers died within a minute of being ready: the model ended with SystemExit: 0"
         if variant.server == "granian":  # gives up by itself if a replacement dies in 5.5 s
@@ -183,13 +188,7 @@ def test_killed_workers_count_too(
         pytest.skip("the first death ends the service")
     with start(project, bench, workers) as service:
         service.wait_ready()
-
-        def ended() -> bool:
-            if not service.ended:
-                answer(service, KILL)
-            return service.ended
-
-        assert wait_until(ended, 90, every=0.2), log(service)
+        ask_until_ended(service, KILL)
         assert service.code == 1
         least = 2 if variant.server == "granian" else 5
         assert_said(service, f"^service: [{least}-7] workers died within a minute .*killed")

@@ -54,7 +54,7 @@ _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "O
 _ABSOLUTE_FORM: Final = re.compile(r"https?://[^/?]*", re.IGNORECASE)
 _MAX_HEADERS: Final = 100
 """What granian and gunicorn allow; the other servers have no limit."""
-_BRACKETS: Final = (b"{", b"[")
+_BRACKET: Final = re.compile(rb"[ \t\r\n]*[{\[]")
 _TICK: Final = 0.05
 """Seconds between two checks of the requests in flight."""
 _NUMBER: Final = re.compile(rb"([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
@@ -269,7 +269,7 @@ class Front:
                 await self._check_and_call(cycle, scope, body)
             else:
                 # A framework may parse it as JSON, whatever its content type says.
-                if body[:64].lstrip()[:1] in _BRACKETS:
+                if _BRACKET.match(body):
                     self._bodies.json.check(len(body))
                     await self._values.check(body, len(body))
                 await self._call_framework(cycle, scope, body)
