@@ -36,6 +36,7 @@ FRAMEWORKS = [
     for variant in ALL_VARIANTS
     if variant.runtime == "onnxruntime" and variant.server == "uvicorn"
 ]
+PREFIX = "/iris"
 WAIT_SECONDS = 30
 
 
@@ -65,17 +66,20 @@ def test_docs_page(
     covers("docs page in Chromium, no network: rendered, tried out", framework, len(FRAMEWORKS))
     project = copy_of(framework)
     golden = Golden.of(project)
-    with Service(project, bench.python, {"SERVICE_THREADS": "1"}) as service:
+    settings = {"SERVICE_THREADS": "1", "SERVICE_ROOT_PATH": PREFIX}
+    with Service(project, bench.python, settings) as service:
         service.wait_ready()
         origin = f"http://127.0.0.1:{service.port}"
         document = ask(service.port, "GET", "/openapi.json").json()
-        browser.get(f"{origin}/docs")
         operations = {
             operation["operationId"]: path
             for path, item in document["paths"].items()
             for operation in item.values()
         }
-        wait_for(browser, lambda: len(rendered(browser)) == len(operations))
+        for path in ("/docs", f"{PREFIX}/"):  # the second leads to the page under the prefix
+            browser.get(f"{origin}{path}")
+            wait_for(browser, lambda: len(rendered(browser)) == len(operations))
+        assert browser.current_url == f"{origin}{PREFIX}/docs"
         assert set(rendered(browser)) == set(operations)
         assert browser.title == document["info"]["title"]
 
@@ -86,6 +90,7 @@ def test_docs_page(
         assert try_out(browser, operation_of(operations, "/v2/health/ready"))["ready"] is True
 
         assert not [entry for entry in log(browser, "browser") if entry["level"] == "SEVERE"]
+        assert f"{origin}{PREFIX}/predict" in requested(browser, f"{origin}{PREFIX}")
         foreign = {url for url in requested(browser, origin) if not url.startswith(f"{origin}/")}
         assert {url for url in foreign if not url.startswith("data:")} == set()
 

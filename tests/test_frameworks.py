@@ -36,8 +36,8 @@ async def has_plan(x_plan: Annotated[str, Header()] = "free") -> None:
         "from contextlib import asynccontextmanager, ",
         "import Litestar, Request, Response, Router, post": "import Litestar, Request, Response, "
         "Router, get, post",
-        "from litestar.exceptions import HTTPException": "from litestar.connection import "
-        "ASGIConnection\nfrom litestar.exceptions import HTTPException",
+        "from litestar.exceptions import (": "from litestar.connection import "
+        "ASGIConnection\nfrom litestar.exceptions import (",
         '@post("/predict", status_code=200, include_in_schema=False)': """\
 def has_key(connection: ASGIConnection, _: object) -> None:
     if connection.headers.get("x-plan") == "stolen":
@@ -122,8 +122,8 @@ def count_letters(get_response: Any) -> Any:
 
 
 class Handler(ASGIHandler):""",
-        "from django.urls import path, set_script_prefix": "from django.urls import path, "
-        "set_script_prefix\nfrom django.utils.decorators import async_only_middleware",
+        "resolve, set_script_prefix\n": "resolve, set_script_prefix\n"
+        "from django.utils.decorators import async_only_middleware\n",
     },
 }
 

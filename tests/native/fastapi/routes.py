@@ -15,6 +15,7 @@ from fastapi import (
     HTTPException,
     Query,
     Request,
+    Response,
     WebSocket,
 )
 from fastapi.responses import StreamingResponse
@@ -111,6 +112,12 @@ async def tensors(engine: EngineDep, context: ContextDep) -> list[int]:
 @router.get("/structured")
 async def structured() -> None:
     raise HTTPException(409, detail=[{"stock": 0}], headers={"X-Stock": "0"})
+
+
+@router.get("/")
+async def home(request: Request, response: Response) -> str:
+    response.headers["Access-Control-Allow-Origin"] = "*"
+    return str(request.url_for("query"))
 
 
 @router.get("/query")

@@ -103,6 +103,11 @@ async def structured() -> None:
     raise HTTPException("sold out", status_code=409, extra=[{"stock": 0}], headers={"X-Stock": "0"})
 
 
+@get("/", response_headers={"Access-Control-Allow-Origin": "*"})
+async def home(request: Request) -> str:
+    return request.url.path
+
+
 @get("/query")
 async def query(n: Annotated[int, QueryParameter(gt=0)]) -> int:
     return n
@@ -131,6 +136,7 @@ router = Router(
         best,
         tensors,
         structured,
+        home,
         query,
         created,
         orders,

@@ -11,7 +11,8 @@ from service import app as framework
 from service import routes
 from service.core.manifest import ModelInfo
 from service.core.predictor import Predictor
-from service.main import app
+from service.main import app, create_app
+from service.ops.settings import Settings
 from service.orders import EXAMPLE, EXPECTED
 from service.predict import Instance, Prediction
 
@@ -172,3 +173,23 @@ def test_wrong_values_of_these_types(client: TestClient, field: str, value: obje
     answer = client.post("/orders", json=EXAMPLE | {field: value})
     assert answer.status_code == 422
     assert [error["field"] for error in answer.json()["errors"]] == [field]
+
+
+@pytest.mark.parametrize("seen", ["/iris", ""], ids=["passed on", "stripped"])
+def test_own_routes_under_a_prefix_and_from_other_origins(seen: str) -> None:
+    changed = {"root_path": "/iris", "cors_origins": ("https://page.example",)}
+    prefixed = create_app(Settings(**changed))
+    with TestClient(prefixed, raise_server_exceptions=False) as client:
+        wait_ready(client)
+        page = {"origin": "https://page.example"}
+        for path in (f"{seen}/", seen or "/"):  # an own route wins over the way to the docs
+            home = client.get(path, headers=page)
+            assert (home.status_code, home.text) == (200, "/iris/")
+            assert home.headers.get_list("access-control-allow-origin") == [page["origin"]]
+        assert client.get(f"{seen}/query?n=1").status_code == 200
+        assert client.get(f"{seen}/query?n=x", headers=page).headers["vary"] == "Origin"
+        assert client.post(f"{seen}/predict", json={"instances": [FLOWER]}).status_code == 200
+        with client.websocket_connect(f"{seen}/socket") as socket:
+            socket.send_text("go")
+            assert socket.receive_json() == [2, 3]
+        assert 'route="/query"' in client.get("/metrics").text

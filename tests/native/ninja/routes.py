@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 
 import numpy as np
-from django.http import HttpRequest, StreamingHttpResponse
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from ninja import Query, Router, Status
 from ninja.errors import HttpError
 
@@ -54,6 +54,12 @@ async def tensors(request: HttpRequest) -> list[int]:
 @router.get("/structured")
 async def structured(request: HttpRequest) -> None:
     raise HttpError(409, [{"stock": 0}])
+
+
+@router.get("/")
+async def home(request: HttpRequest, response: HttpResponse) -> str:
+    response["Access-Control-Allow-Origin"] = "*"
+    return request.path
 
 
 @router.get("/query")

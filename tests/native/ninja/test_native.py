@@ -7,7 +7,8 @@ import httpx
 import pytest
 from asgi_lifespan import LifespanManager
 
-from service.main import app
+from service.main import app, create_app
+from service.ops.settings import Settings
 from service.orders import EXAMPLE, EXPECTED
 
 pytestmark = pytest.mark.anyio
@@ -165,3 +166,28 @@ async def test_wrong_values_of_these_types(
     answer = await client.post("/orders", json=EXAMPLE | {field: value})
     assert answer.status_code == 422
     assert [error["field"] for error in answer.json()["errors"]] == [field]
+
+
+@pytest.mark.parametrize("seen", ["/iris", ""], ids=["passed on", "stripped"])
+async def test_own_routes_under_a_prefix_and_from_other_origins(seen: str) -> None:
+    changed = {"root_path": "/iris", "cors_origins": ("https://page.example",)}
+    prefixed = create_app(Settings(**changed))
+    transport = httpx.ASGITransport(prefixed, raise_app_exceptions=False)
+    async with (
+        LifespanManager(prefixed),
+        httpx.AsyncClient(transport=transport, base_url="http://service") as client,
+    ):
+        with anyio.fail_after(60):
+            while (await client.get("/v2/health/ready")).status_code != 200:  # noqa: ASYNC110
+                await anyio.sleep(0.01)
+        page = {"origin": "https://page.example"}
+        for path in (f"{seen}/", seen or "/"):  # an own route wins over the way to the docs
+            home = await client.get(path, headers=page)
+            assert (home.status_code, home.json()) == (200, "/iris/")
+            assert home.headers.get_list("access-control-allow-origin") == [page["origin"]]
+        assert (await client.get(f"{seen}/query?n=1")).status_code == 200
+        wrong = await client.get(f"{seen}/query?n=x", headers=page)
+        assert wrong.headers["access-control-allow-origin"] == page["origin"]
+        answer = await client.post(f"{seen}/predict", json={"instances": [FLOWER]})
+        assert answer.status_code == 200
+        assert 'route="/query"' in (await client.get("/metrics")).text

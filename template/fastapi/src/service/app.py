@@ -9,6 +9,7 @@ from typing import Any
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from service.core.errors import ServiceError
 from service.dependencies import PredictorDep
@@ -90,6 +91,12 @@ def lifespan() -> AbstractAsyncContextManager[Any]:
 def openapi() -> dict[str, Any]:
     """Describe the routes of `service.routes`."""
     return app.openapi()
+
+
+def has_route(path: str) -> bool:
+    """Return whether there is a route at this path, whatever its methods."""
+    scope = {"type": "http", "method": "GET", "path": path, "headers": []}
+    return any(route.matches(scope)[0] is not Match.NONE for route in app.router.routes)
 
 
 def route_template(scope: Scope) -> str | None:

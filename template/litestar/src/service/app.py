@@ -9,11 +9,17 @@ from typing import Any, Final
 
 from litestar import Litestar, Request, Response, Router, post
 from litestar.enums import ParamType
-from litestar.exceptions import HTTPException, ValidationException
+from litestar.exceptions import (
+    HTTPException,
+    MethodNotAllowedException,
+    NotFoundException,
+    ValidationException,
+)
 from litestar.openapi import OpenAPIConfig
 from litestar.params import JSONBody
 from litestar.plugins.pydantic import PydanticPlugin
 from litestar.types import ControllerRouterHandler
+from litestar.utils import normalize_path
 
 from service.core.errors import ServiceError
 from service.dependencies import PredictorDep, dependencies
@@ -127,6 +133,17 @@ def openapi() -> dict[str, Any]:
         for operation in item.values():
             operation["responses"].pop("400", None)
     return document
+
+
+def has_route(path: str) -> bool:
+    """Return whether there is a route at this path, whatever its methods."""
+    try:
+        app.asgi_router.handle_routing(path=normalize_path(path), method="GET")
+    except NotFoundException:
+        return False
+    except MethodNotAllowedException:
+        return True
+    return True
 
 
 def route_template(scope: Scope) -> str | None:

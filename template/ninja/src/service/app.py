@@ -16,7 +16,7 @@ from django.conf import settings
 from django.core.exceptions import BadRequest, PermissionDenied, SuspiciousOperation
 from django.core.handlers.asgi import ASGIHandler
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed
-from django.urls import path, set_script_prefix
+from django.urls import Resolver404, path, resolve, set_script_prefix
 
 from service.core.errors import ServiceError
 from service.dependencies import get_context, get_predictor
@@ -208,6 +208,14 @@ def lifespan() -> AbstractAsyncContextManager[None]:
 def openapi() -> dict[str, Any]:
     """Describe the routes of `service.routes`."""
     return api.get_openapi_schema(path_prefix="")
+
+
+def has_route(path: str) -> bool:
+    """Return whether there is a route at this path, whatever its methods."""
+    try:
+        return resolve(path, _URLCONF).url_name != "api-root"  # which Ninja adds, for a 404
+    except Resolver404:
+        return False
 
 
 def route_template(scope: Scope) -> str | None:

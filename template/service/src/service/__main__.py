@@ -95,6 +95,8 @@ def _write_manifest(arguments: argparse.Namespace) -> None:
     artifact = Path(arguments.file)
     if not artifact.exists():
         raise ArtifactError(f"{artifact} does not exist")
+    if not artifact.is_dir():
+        manifest.check_file(artifact)
     parameters = dict(arguments.parameter)
     inputs, outputs = tuple(arguments.input), tuple(arguments.output)
     if not (inputs and outputs):

@@ -84,6 +84,10 @@ class Framework(Protocol):
         """Return the framework's OpenAPI document of all routes but /predict."""
         ...
 
+    def has_route(self, path: str) -> bool:
+        """Return whether there is a route at this path, whatever its methods."""
+        ...
+
     def route_template(self, scope: "Scope") -> str | None:
         """Return the route that answered, such as /items/{id}; None if there was none."""
         ...

@@ -1,6 +1,7 @@
 """The manifest, checked against the files and the tensors of an artifact."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,14 @@ def test_manifest_must_be_there(tmp_path: Path) -> None:
     [
         ("doubler.bin", b"thrice", "altered"),
         ("doubler.bin", None, "missing"),
+        (
+            "doubler.bin",
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:12\nsize 5\n",
+            "'git lfs pull'",
+        ),
+        ("manifest.json", '{"name": "é"}'.encode("utf-16"), "is in UTF-16"),
+        ("manifest.json", b"version https://git-lfs.github.com/spec/v1\n", "'git lfs pull'"),
+        ("manifest.json", b"", "the document"),
     ],
 )
 def test_other_files_are_refused(
@@ -48,6 +57,35 @@ def test_other_files_are_refused(
     else:
         (folder / name).write_bytes(content)
     assert_refused(folder, words)
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "doubler.bin"])
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no pipes in its file system")
+def test_pipes_are_refused_and_not_waited_for(folder: Path, name: str) -> None:
+    (folder / name).unlink()
+    os.mkfifo(folder / name)
+    assert_refused(folder, f"{name} is not a file")
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "doubler.bin"])
+def test_files_that_cannot_be_read_are_not_missing(
+    folder: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_as_before = Path.open
+
+    def refuse(path: Path, *arguments: Any, **options: Any) -> Any:  # root may read everything
+        if path.name == name:
+            raise PermissionError(13, "Permission denied")
+        return open_as_before(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", refuse)
+    assert_refused(folder, f"{name} cannot be read: Permission denied")
+
+
+def test_manifest_as_windows_saves_it(folder: Path) -> None:
+    text = (folder / "manifest.json").read_text()
+    (folder / "manifest.json").write_bytes(b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode())
+    assert verify(folder) == folder / "doubler.bin"
 
 
 def entry(key: str, value: str, tag: bytes = b"\x6a") -> bytes:

@@ -36,6 +36,17 @@ def test_failure_reaches_the_main_process(monkeypatch: pytest.MonkeyPatch) -> No
     assert [pid for pid, _ in signals] == [os.getpid()]
 
 
+def test_failure_is_one_line_of_bounded_length(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    monkeypatch.setattr(os, "kill", lambda *_: None)
+    with process.prepare(workers=1):
+        process.fail("the model\n\r\n  could not be loaded: " + "x" * 10_000_000)
+        text = process.failure()
+    assert text is not None
+    assert text.startswith("the model could not be loaded: xxx")
+    assert len(text) < 3000
+
+
 def test_service_ends_without_an_error_only_if_it_was_asked_to_stop() -> None:
     with process.prepare(workers=1):
         assert process.exit_code() == 1

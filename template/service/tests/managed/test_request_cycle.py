@@ -78,7 +78,7 @@ async def test_head_sends_no_body(serve: Serve) -> None:
         ("http://service:8000/v2", 200),
         ("HTTPS://service/v2/health/live", 200),
         ("http://service/v2/nope", 404),
-        ("http://service", 404),
+        ("http://service", 307),
         ("http:/v2", 404),
         ("/http://service/v2", 404),
     ],

@@ -48,6 +48,24 @@ def test_environment_and_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
         ("SERVICE_MAX_TOTAL_BODY_BYTES", "0"),
         ("SERVICE_MAX_VALUES", "0"),
         ("SERVICE_PREDICT_ENDPOINT", "perhaps"),
+        ("SERVICE_ROOT_PATH", "iris"),
+        ("SERVICE_ROOT_PATH", "/"),
+        ("SERVICE_ROOT_PATH", "/iris/"),
+        ("SERVICE_ROOT_PATH", "//iris"),
+        ("SERVICE_ROOT_PATH", "/iris/../v2"),
+        ("SERVICE_ROOT_PATH", "/iris?x"),
+        ("SERVICE_ROOT_PATH", "https://example.com/iris"),
+        ("SERVICE_ROOT_PATH", "/v2"),
+        ("SERVICE_ROOT_PATH", "/predict/iris"),
+        ("SERVICE_CORS_ORIGINS", "example.com"),
+        ("SERVICE_CORS_ORIGINS", "https://example.com/"),
+        ("SERVICE_CORS_ORIGINS", "https://example.com/page"),
+        ("SERVICE_CORS_ORIGINS", "https://*.example.com"),
+        ("SERVICE_CORS_ORIGINS", "https://user@example.com"),
+        ("SERVICE_CORS_ORIGINS", "https://example.com:443"),
+        ("SERVICE_CORS_ORIGINS", "http://example.com:80"),
+        ("SERVICE_CORS_ORIGINS", "https://example.com, *"),
+        ("SERVICE_CORS_ORIGINS", "null"),
     ],
 )
 def test_wrong_values_name_the_variable(
@@ -58,6 +76,27 @@ def test_wrong_values_name_the_variable(
         load_settings()
     assert str(refusal.value).startswith(f"{name}: ")
     assert "short" not in str(refusal.value)
+
+
+def test_origins(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SERVICE_ROOT_PATH", "/models/iris-1.0")
+    monkeypatch.setenv(
+        "SERVICE_CORS_ORIGINS", "https://Example.com, http://[::1]:3000,tauri://local"
+    )
+    monkeypatch.setenv("SERVICE_CORS_CREDENTIALS", "true")
+    settings = load_settings()
+    assert settings.root_path == "/models/iris-1.0"
+    assert settings.cors_origins == ("https://example.com", "http://[::1]:3000", "tauri://local")
+
+
+@pytest.mark.parametrize("origins", ["*", ""])
+def test_credentials_are_only_for_named_origins(
+    monkeypatch: pytest.MonkeyPatch, origins: str
+) -> None:
+    monkeypatch.setenv("SERVICE_CORS_ORIGINS", origins)
+    monkeypatch.setenv("SERVICE_CORS_CREDENTIALS", "true")
+    with pytest.raises(SettingsInvalid, match="CORS_CREDENTIALS needs SERVICE_CORS_ORIGINS"):
+        load_settings()
 
 
 def test_one_body_must_fit_into_all(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """The manifest beside a model's artifact: its name and version, its files and its tensors."""
 
+import codecs
 import hashlib
 from collections.abc import Iterator, Sequence
 from functools import cached_property
@@ -20,6 +21,7 @@ from service.core.tensors import Signature, Tensors, TensorSpec
 
 FILE_NAME: Final = "manifest.json"
 DEFAULT_BATCH_TOLERANCE: Final = 1e-3
+_GIT_LFS: Final = b"version https://git-lfs.github.com/"
 
 Identifier = Annotated[str, StringConstraints(pattern=r"\A[A-Za-z0-9][A-Za-z0-9._-]{0,127}\z")]
 
@@ -176,15 +178,17 @@ def read(folder: Path) -> Manifest:
         ArtifactError: the folder has none, or it is not valid.
     """
     path = folder / FILE_NAME
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError:
+    if not path.exists():
         raise ArtifactError(
             f"{path} is missing: make the example model with 'python train.py', or describe "
             "your own with 'python -m service manifest FILE --name … --version …'"
-        ) from None
+        )
+    check_file(path)
+    content = path.read_bytes()
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise ArtifactError(f"{path} is in UTF-16: save it as UTF-8")
     try:
-        manifest = Manifest.model_validate_json(text)
+        manifest = Manifest.model_validate_json(content.removeprefix(codecs.BOM_UTF8))
         manifest.input_specs()
         manifest.output_specs()
     except ValidationError as error:
@@ -194,6 +198,23 @@ def read(folder: Path) -> Manifest:
     except ValueError as error:
         raise ArtifactError(f"{path}: {error}") from None
     return manifest
+
+
+def check_file(path: Path) -> None:
+    """Check that a file can be read, and that it is not the pointer of Git LFS to another.
+
+    Raises:
+        ArtifactError: it cannot, is a pointer, or is a pipe, a socket, a device or a folder.
+    """
+    if not path.is_file():
+        raise ArtifactError(f"{path} is not a file")
+    try:
+        with path.open("rb") as file:
+            start = file.read(len(_GIT_LFS))
+    except OSError as error:
+        raise ArtifactError(f"{path} cannot be read: {error.strerror}") from None
+    if start == _GIT_LFS:
+        raise ArtifactError(f"{path} is a pointer of Git LFS: get the file with 'git lfs pull'")
 
 
 def locate(manifest: Manifest, folder: Path) -> Path:
@@ -223,13 +244,16 @@ def verify(manifest: Manifest, folder: Path, runtime: str) -> Path:
             f"this service has '{runtime}': make it again with 'python train.py'"
         )
     artifact = locate(manifest, folder)
+    if not artifact.is_dir():
+        check_file(artifact)
     found = {path.relative_to(folder).as_posix() for path in artifact_files(artifact)}
     if surplus := sorted(found - manifest.sha256.keys()):
         raise ArtifactError(f"{folder / surplus[0]} is not in the manifest")
     for name, digest in manifest.sha256.items():
         path = folder / name
-        if not path.is_file():
-            raise ArtifactError(f"{folder / name} is missing")
+        if not path.exists():
+            raise ArtifactError(f"{path} is missing")
+        check_file(path)
         if _digest(path) != digest.lower():
             raise ArtifactError(
                 f"{path} was altered: its sha256 differs from the one in {FILE_NAME}"

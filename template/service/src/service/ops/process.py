@@ -36,6 +36,7 @@ _POLL: Final = 0.25
 _PROBATION: Final = 60
 """Seconds that a worker must be ready before the deaths of others before it are forgotten."""
 _MAX_DEATHS: Final = 5
+_LONGEST_MESSAGE: Final = 2000
 EXIT_MARGIN: Final = 1.5
 """Seconds from the end of the graceful timeout to the end of the process."""
 
@@ -107,7 +108,13 @@ def all_ready(workers: int) -> bool:
 
 
 def fail(message: str) -> None:
-    """Record why this worker cannot serve, and make the main process end the service."""
+    """Record why this worker cannot serve, and make the main process end the service.
+
+    ``message`` becomes one line, and is cut where it is longer than an error should be.
+    """
+    message = " ".join(message.split())
+    if len(message) > _LONGEST_MESSAGE:
+        message = f"{message[:_LONGEST_MESSAGE]}…"
     if record := _path("failure"):
         draft = record.with_suffix(f".{os.getpid()}")
         draft.write_text(message, encoding="utf-8")

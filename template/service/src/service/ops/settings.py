@@ -27,6 +27,13 @@ ENV_FILE: Final = ".env"
 
 _SERVICE_LINK: Final = re.compile(r"\A(?:tcp|udp|sctp)://")
 
+_PATH_PREFIX: Final = re.compile(r"(/(?!\.\.?(/|\Z))[A-Za-z0-9._~-]+)+")
+_OWN_PATHS: Final = frozenset({"docs", "metrics", "openapi.json", "predict", "v2"})
+"""First segments of the service's own paths. With a prefix that is one of them, a path could be
+meant with or without it."""
+_ORIGIN: Final = re.compile(r"[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
+_DEFAULT_PORT: Final = re.compile(r"\A(http://.*:80|https://.*:443)\Z")
+
 Seconds = Annotated[float, Field(ge=0, le=86_400)]
 S = TypeVar("S", bound=BaseSettings)
 
@@ -84,6 +91,19 @@ class Settings(BaseSettings):
         description="Comma-separated API keys; predictions need one of them, if there are any",
     )
     docs: bool = Field(default=True, description="Serve /docs and /openapi.json")
+    root_path: str = Field(
+        default="",
+        description="Path prefix under which a proxy offers the service, such as /iris; the proxy "
+        "may pass it on or take it away",
+    )
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="Comma-separated origins, such as https://example.com, whose pages may use the "
+        "service from a browser (CORS); * for all",
+    )
+    cors_credentials: bool = Field(
+        default=False, description="Let pages of these origins send cookies along"
+    )
 
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="Lowest level that is logged"
@@ -205,6 +225,50 @@ class Settings(BaseSettings):
             if len(text) < 16 or not (text.isascii() and text.isprintable()):
                 raise ValueError("each key must have at least 16 printable ASCII characters")
         return keys
+
+    @field_validator("root_path")
+    @classmethod
+    def _prefix_must_not_be_a_path_of_the_service(cls, prefix: str) -> str:
+        if not prefix:
+            return prefix
+        if not _PATH_PREFIX.fullmatch(prefix):
+            raise ValueError(
+                "it must begin with / and not end with one, and have only letters, digits and "
+                "'-', '.', '_', '~' between slashes"
+            )
+        if (first := prefix.split("/")[1]) in _OWN_PATHS:
+            raise ValueError(f"it must not begin with /{first}, where the service has a path")
+        return prefix
+
+    @field_validator("cors_origins", mode="before")
+    @classmethod
+    def _split_origins(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        return tuple(origin.strip().lower() for origin in value.split(",") if origin.strip())
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _origins_must_be_as_browsers_send_them(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        if "*" in origins and len(origins) > 1:
+            raise ValueError("* stands alone: it allows all origins")
+        for origin in origins:
+            if origin != "*" and not _ORIGIN.fullmatch(origin):
+                raise ValueError(
+                    f"{origin!r} is not an origin: it must be scheme://host or scheme://host:port, "
+                    "without a path, a final /, or wildcards"
+                )
+            if _DEFAULT_PORT.search(origin):
+                raise ValueError(f"{origin!r} must not have the port, which browsers leave out")
+        return origins
+
+    @model_validator(mode="after")
+    def _credentials_need_origins(self) -> Self:
+        if self.cors_credentials and (not self.cors_origins or "*" in self.cors_origins):
+            raise ValueError(
+                f"{PREFIX}CORS_CREDENTIALS needs {PREFIX}CORS_ORIGINS with the origins, not *"
+            )
+        return self
 
     @property
     def longest_run(self) -> float:

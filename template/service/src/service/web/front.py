@@ -27,6 +27,7 @@ from service.web import docs, predict_schema
 from service.web.api_keys import ApiKeys
 from service.web.asgi import JSON, Receive, Scope, Send, respond
 from service.web.body import Bodies
+from service.web.cors import Cors, is_preflight, without_cors_headers
 from service.web.errors import (
     InternalError,
     Malformed,
@@ -40,6 +41,7 @@ from service.web.errors import (
 )
 from service.web.oip import endpoints as oip
 from service.web.openapi import document as openapi
+from service.web.path_prefix import PathPrefix, restore
 from service.web.predict_schema import PredictRequest, PredictResponse
 from service.web.request_cycle import RequestCycle
 from service.web.request_ids import request_id, trace_id
@@ -89,7 +91,14 @@ class Front:
             "Send fewer at a time, or binary tensors to /v2, which may be larger.",
         )
         self._keys: Final = ApiKeys(settings.api_keys)
-        self._openapi: bytes | None = None
+        self._prefix: Final = PathPrefix(settings.root_path)
+        origins, credentials = settings.cors_origins, settings.cors_credentials
+        self._cors: Final = Cors(origins, credentials=credentials) if origins else None
+        self._to_docs: Final = frozenset(
+            path for path in docs.ALIASES if settings.docs and not framework.has_route(path)
+        )
+        self._openapi: Final = dict[str, bytes]()
+        """By prefix."""
         self._state: dict[str, Any] = {"engine": engine, "predictor": predictor}
         self._in_flight: Final = dict[RequestCycle, None]()
         """In the order of arrival."""
@@ -158,10 +167,10 @@ class Front:
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = dict(scope["headers"])
-        path = scope["path"]
-        if not path.startswith("/"):  # gunicorn and hypercorn leave the absolute form to us
+        if not scope["path"].startswith("/"):  # gunicorn and hypercorn leave the absolute form
             scope = _origin_form(scope)
-            path = scope["path"]
+        scope = self._prefix.remove(scope)
+        path = scope["path"]
         method = scope["method"] if scope["method"] in _METHODS else "OTHER"
         context = RequestContext(
             self._settings.request_timeout, request_id(headers), trace_id(headers)
@@ -177,6 +186,8 @@ class Front:
             or headers.get(b"content-length", b"0") != b"0",
             draining=lambda: self._draining,
         )
+        if self._cors:
+            cycle.add_headers(self._cors.headers(headers))
         render = protocol_error if oip.owns(path) else problem
         self._in_flight[cycle] = None
         if method == "HEAD":  # answered like GET; the cycle leaves out the body
@@ -207,7 +218,10 @@ class Front:
         path: str = scope["path"]
         if not path.isprintable():  # routers that match up to "$" accept a trailing line feed
             raise NotFound
-        if oip.owns(path):
+        if self._cors and is_preflight(scope["method"], headers):
+            cycle.route = "preflight"
+            await respond(cycle.send, 200, self._cors.preflight(headers), b"")
+        elif oip.owns(path):
             await self._answer_oip(cycle, scope, headers)
         elif path == "/metrics":
             cycle.route = path
@@ -219,11 +233,17 @@ class Front:
         elif self._settings.docs and path == openapi.PATH:
             cycle.route = path
             _allow_get(scope)
-            await respond(cycle.send, 200, [JSON], self._openapi_document())
+            document = self._openapi_document(scope.get("root_path", ""))
+            await respond(cycle.send, 200, [JSON], document)
         elif self._settings.docs and (page_file := docs.FILES.get(path)):
             cycle.route = path
             _allow_get(scope)
             await respond(cycle.send, 200, *page_file)
+        elif path in self._to_docs:
+            cycle.route = path
+            _allow_get(scope)
+            location = scope.get("root_path", "") + docs.PATH
+            await respond(cycle.send, 307, [(b"location", location.encode("latin-1"))], b"")
         elif _is_predict(path):
             await self._answer_predict(cycle, scope, headers)
         else:
@@ -306,7 +326,9 @@ class Front:
             header for header in scope["headers"] if header[0] != b"content-encoding"
         ]
         scope["state"] = {**scope.get("state", {}), **self._state, "context": cycle.context}
-        await self._framework.app(scope, cycle.receive, cycle.send)
+        restore(scope)
+        send = without_cors_headers(cycle.send) if self._cors else cycle.send
+        await self._framework.app(scope, cycle.receive, send)
 
     async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -317,7 +339,9 @@ class Front:
             return
         if not scope["path"].startswith("/"):
             scope = _origin_form(scope)
+        scope = self._prefix.remove(scope)
         scope["state"] = {**scope.get("state", {}), **self._state}
+        restore(scope)
         await self._framework.app(scope, receive, send)
 
     def _apply_request_timeout(self, context: RequestContext, headers: dict[bytes, bytes]) -> None:
@@ -330,14 +354,20 @@ class Front:
             raise Malformed("Request-Timeout must be a number of seconds above zero.")
         context.shorten(seconds)
 
-    def _openapi_document(self) -> bytes:
-        if self._openapi is None:
-            self._openapi = orjson.dumps(self.openapi())
-        return self._openapi
+    def _openapi_document(self, root_path: str) -> bytes:
+        if root_path not in self._openapi:
+            self._openapi[root_path] = orjson.dumps(self.openapi(root_path))
+        return self._openapi[root_path]
 
-    def openapi(self) -> dict[str, Any]:
-        """Return the OpenAPI document of the whole service."""
-        return openapi.document(self._settings, self._framework.openapi(), *self._schemas)
+    def openapi(self, root_path: str | None = None) -> dict[str, Any]:
+        """Return the OpenAPI document of the whole service.
+
+        ``root_path``: the prefix that clients see, None for that of the settings.
+        """
+        if root_path is None:
+            root_path = self._settings.root_path
+        theirs = self._framework.openapi()
+        return openapi.document(self._settings, theirs, *self._schemas, root_path=root_path)
 
     def _log_access(self, method: str, path: str, cycle: RequestCycle, seconds: float) -> None:
         wanted = self._settings.access_log

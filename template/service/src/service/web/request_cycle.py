@@ -8,7 +8,7 @@ from typing import Final
 from service.core.errors import DeadlineExceeded, RequestCancelled, ServiceError
 from service.core.request_context import RequestContext
 from service.ops import metrics
-from service.web.asgi import Message, Receive, Send, respond
+from service.web.asgi import Headers, Message, Receive, Send, respond
 from service.web.errors import CLIENT_CLOSED_REQUEST, ErrorResponse
 
 _DISCARDED_BYTES: Final = 2**20
@@ -121,6 +121,10 @@ class RequestCycle:
                 message = {**message, "body": b""}
         if not self.context.cancelled:
             await self._send(message)
+
+    def add_headers(self, headers: Headers) -> None:
+        """Add headers that the response has, whoever makes it."""
+        self._headers.extend(headers)
 
     def close_connection(self) -> None:
         """Let the response end the connection: what follows on it cannot be trusted."""

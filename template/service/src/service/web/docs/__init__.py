@@ -5,6 +5,10 @@ from typing import Final
 
 from service.web.asgi import Headers
 
+PATH: Final = "/docs"
+ALIASES: Final = ("/", "/docs/")
+"""Paths that lead to the page, unless the owner has a route there."""
+
 _POLICY: Final = (
     b"default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
     b"img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -22,7 +26,7 @@ def _file(name: str, content_type: bytes) -> tuple[Headers, bytes]:
 
 
 FILES: Final = {
-    "/docs": _file("docs.html", b"text/html; charset=utf-8"),
+    PATH: _file("docs.html", b"text/html; charset=utf-8"),
     "/docs/docs.css": _file("docs.css", b"text/css; charset=utf-8"),
     "/docs/docs.js": _file("docs.js", b"text/javascript; charset=utf-8"),
 }

@@ -101,11 +101,13 @@ def document(
     framework_document: Document,
     request: type[PredictRequest[Any]],
     response: type[PredictResponse[Any]],
+    *,
+    root_path: str = "",
 ) -> Document:
     """Describe the service.
 
     ``framework_document``: the framework's description of the owner's routes. ``request`` and
-    ``response``: the schemas of /predict.
+    ``response``: the schemas of /predict. ``root_path``: the prefix that clients see.
     """
     ours = _Description(settings, request, response)
     components = ours.components()
@@ -117,6 +119,7 @@ def document(
     for kind, entries in theirs.get("components", {}).items():
         components[kind] = entries | components.get(kind, {})
     info = service_info()
+    servers = {"servers": [{"url": root_path}]} if root_path else {}
     return {
         "openapi": "3.1.0",
         "info": {
@@ -124,6 +127,7 @@ def document(
             "description": info.description,
             "version": info.version,
         },
+        **servers,
         "tags": [{"name": name, "description": text} for name, text in _TAGS.items()],
         "paths": paths | ours.paths(),
         "components": components,
