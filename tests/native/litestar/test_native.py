@@ -1,5 +1,6 @@
 """What Litestar documents, in an emitted service."""
 
+import json
 import time
 from collections.abc import Iterator
 
@@ -193,3 +194,12 @@ def test_own_routes_under_a_prefix_and_from_other_origins(seen: str) -> None:
             socket.send_text("go")
             assert socket.receive_json() == [2, 3]
         assert 'route="/query"' in client.get("/metrics").text
+
+
+@pytest.mark.parametrize("content_type", ["text/plain", "multipart/form-data; boundary=a", ""])
+def test_only_what_says_that_it_is_json_is_parsed(client: TestClient, content_type: str) -> None:
+    body = json.dumps(EXAMPLE)
+    answer = client.post("/orders", content=body, headers={"content-type": content_type})
+    assert answer.status_code == 415, answer.text
+    vendor = {"content-type": "application/vnd.a+json; charset=utf-8"}
+    assert (client.post("/orders", content=body, headers=vendor)).status_code == 200

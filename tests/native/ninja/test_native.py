@@ -1,5 +1,6 @@
 """What Django Ninja documents, in an emitted service."""
 
+import json
 from collections.abc import AsyncIterator
 
 import anyio
@@ -191,3 +192,14 @@ async def test_own_routes_under_a_prefix_and_from_other_origins(seen: str) -> No
         answer = await client.post(f"{seen}/predict", json={"instances": [FLOWER]})
         assert answer.status_code == 200
         assert 'route="/query"' in (await client.get("/metrics")).text
+
+
+@pytest.mark.parametrize("content_type", ["text/plain", "multipart/form-data; boundary=a", ""])
+async def test_only_what_says_that_it_is_json_is_parsed(
+    client: httpx.AsyncClient, content_type: str
+) -> None:
+    body = json.dumps(EXAMPLE)
+    answer = await client.post("/orders", content=body, headers={"content-type": content_type})
+    assert answer.status_code == 415, answer.text
+    vendor = {"content-type": "application/vnd.a+json; charset=utf-8"}
+    assert (await client.post("/orders", content=body, headers=vendor)).status_code == 200

@@ -27,12 +27,34 @@ from service.ops.process import CannotStart
 from service.predict import Instance, Prediction
 from service.routes import router
 from service.web.asgi import Scope
-from service.web.errors import LISTED_ERRORS, InvalidValues, from_exception, from_framework, problem
+from service.web.errors import (
+    LISTED_ERRORS,
+    InvalidValues,
+    UnsupportedMediaType,
+    from_exception,
+    from_framework,
+    problem,
+)
 from service.web.predict_schema import PredictRequest, PredictResponse
+from service.web.strict_json import is_json
 
 _MISSING_PARAMETER: Final = re.compile(r"Missing required (\w+) parameter '(.+)' for path ")
 
 AnyRequest = Request[Any, Any, Any]
+
+
+class JSONRequest(AnyRequest):
+    """Reads only what says that it is JSON: no other has been checked by `service.web.front`."""
+
+    async def json(self) -> Any:
+        """Parse the body.
+
+        Raises:
+            UnsupportedMediaType: its content type is not JSON.
+        """
+        if not is_json(self.headers.get("content-type", "").encode()):
+            raise UnsupportedMediaType("The body must be application/json.")
+        return await super().json()
 
 
 @post("/predict", status_code=200, include_in_schema=False)
@@ -104,6 +126,7 @@ app = Litestar(
     logging_config=None,  # `service.ops.logs` configures logging
     openapi_config=None,  # `service.web.openapi` adds the routes to its own document
     plugins=[pydantic],
+    request_class=JSONRequest,
     request_max_body_size=None,  # `service.web.front` has limited it
 )
 

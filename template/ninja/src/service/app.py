@@ -27,12 +27,14 @@ from service.web.errors import (
     LISTED_ERRORS,
     InvalidValues,
     Malformed,
+    UnsupportedMediaType,
     field_path,
     from_exception,
     from_framework,
     problem,
 )
 from service.web.predict_schema import PredictRequest, PredictResponse
+from service.web.strict_json import is_json
 
 if not settings.configured:
     settings.configure(
@@ -49,10 +51,25 @@ logging.getLogger("django.request").setLevel(logging.CRITICAL)  # `service.web.f
 # Ninja reads Django's settings when it is imported, and so do routes.
 from ninja import NinjaAPI, Router  # noqa: E402
 from ninja.errors import HttpError, ValidationError, ValidationErrorContext  # noqa: E402
+from ninja.parser import Parser  # noqa: E402
 from ninja.renderers import JSONRenderer  # noqa: E402
 from ninja.responses import NinjaJSONEncoder  # noqa: E402
 
 from service.routes import router  # noqa: E402
+
+
+class JSONParser(Parser):
+    """Reads only what says that it is JSON: no other has been checked by `service.web.front`."""
+
+    def parse_body(self, request: HttpRequest) -> dict[str, Any]:
+        """Parse a body.
+
+        Raises:
+            UnsupportedMediaType: its content type is not JSON.
+        """
+        if not is_json(request.META.get("CONTENT_TYPE", "").encode()):
+            raise UnsupportedMediaType("The body must be application/json.")
+        return super().parse_body(request)
 
 
 class API(NinjaAPI):
@@ -90,7 +107,7 @@ class Renderer(JSONRenderer):
             return rendered
 
 
-api = API(openapi_url=None, docs_url=None, renderer=Renderer())
+api = API(openapi_url=None, docs_url=None, parser=JSONParser(), renderer=Renderer())
 
 
 @api.post("/predict", include_in_schema=False)
@@ -118,6 +135,8 @@ def service_error(request: HttpRequest, error: ServiceError) -> HttpResponse:
 
 @api.exception_handler(HttpError)
 def http_error(request: HttpRequest, error: HttpError) -> HttpResponse:
+    if isinstance(error.__cause__, ServiceError):  # of the parser, whose errors Ninja makes its own
+        return problem_response(request, error.__cause__)
     return problem_response(request, from_framework(error.status_code, error.message))
 
 

@@ -25,6 +25,7 @@ from service.ops.settings import Settings
 from service.web import front
 from service.web.body import Bodies
 from service.web.errors import BodiesFull, InvalidValues
+from service.web.oip import codec
 from service.web.predict_schema import PredictRequest
 from service.web.strict_json import check_json
 
@@ -53,8 +54,10 @@ async def test_values_of_tensors_are_counted_before_they_are_parsed(serve: Serve
         not_json = await service.client.post(INFER, content=b"[" * 100)
         unknown = await service.client.post(INFER, content=b'{"x":[' + b"{}," * 99 + b"{}]}")
         text = await service.client.post(INFER, content=b'{"id":"' + b"," * 100 + b'"}')
+        key = await service.client.post(INFER, content=body[:-1] + b',"x":1}')
+        short = await service.client.post(INFER, content=b":" * (values(body) // 3 + 1))
     assert fitting.status_code == 200
-    for answer in (surplus, not_json, unknown, text):
+    for answer in (surplus, not_json, unknown, text, key, short):
         assert answer.status_code == 413, answer.text
         assert f"{values(body)} values (SERVICE_MAX_VALUES)" in answer.json()["error"]
         assert "binary" in answer.json()["error"]
@@ -68,14 +71,25 @@ async def test_values_of_instances_and_own_routes_are_counted(serve: Serve) -> N
         many = b'{"instances":[' + b"{}," * 99 + b"{}]}"
         surplus = await service.client.post("/predict", content=many, headers=JSON)
         own_route = await service.client.post("/own", content=many, headers=JSON)
-        disguised = await service.client.post(
-            "/own", content=b"\n" + many, headers={"content-type": "image/png"}
-        )
+        text = await service.client.post("/own", content=many, headers={"content-type": "text/csv"})
     assert fitting.status_code == 200
-    for answer in (surplus, own_route, disguised):
+    assert text.status_code == 404
+    for answer in (surplus, own_route):
         assert answer.status_code == 413, answer.text
         assert "(SERVICE_MAX_PREDICT_VALUES)" in answer.json()["detail"]
         assert "binary tensors to /v2" in answer.json()["detail"]
+
+
+async def test_two_content_types_are_refused(serve: Serve) -> None:
+    types = [("content-type", "application/json"), ("content-type", "text/plain")]
+    async with serve(Doubler(), predict_endpoint=True) as service:
+        answers = [
+            await service.client.post(path, content=b"{}", headers=headers)
+            for path in ("/predict", "/own")
+            for headers in (types, types[::-1])
+        ]
+    assert [answer.status_code for answer in answers] == [400] * 4
+    assert "one Content-Type" in answers[0].json()["detail"]
 
 
 async def test_only_the_json_of_a_binary_body_is_counted(serve: Serve) -> None:
@@ -113,17 +127,39 @@ async def test_bytes_of_json_have_a_limit_of_their_own(serve: Serve) -> None:
             await ask.post(INFER, content=body + bytes(9), headers={LENGTH: str(len(body))}),
             await ask.post("/predict", content=body, headers=JSON),
             await ask.post("/own", content=body, headers=JSON),
-            await ask.post(
-                "/own", content=b" " * 99 + body, headers={"content-type": "text/plain"}
-            ),
         ]
         binary = await ask.post(INFER, content=head + bytes(5600), headers={LENGTH: str(len(head))})
-        other = await ask.post("/own", content=b"x" + body, headers={"content-type": "text/plain"})
+        other = await ask.post("/own", content=body, headers={"content-type": "text/plain"})
     for answer in refused:
         assert answer.status_code == 413, answer.text
         assert f"larger than {len(body) - 1} bytes (SERVICE_MAX_JSON_BYTES)" in answer.text
     assert binary.status_code == 200
     assert other.status_code == 404
+
+
+@pytest.mark.parametrize(("count", "on_loop"), [(100, True), (2**17 + 1, False)])
+async def test_large_binary_tensors_are_decoded_off_the_event_loop(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, count: int, on_loop: bool
+) -> None:
+    threads: list[threading.Thread] = []
+    decode = codec._from_binary
+
+    def from_binary(*given: Any) -> Any:
+        threads.append(threading.current_thread())
+        return decode(*given)
+
+    monkeypatch.setattr(codec, "_from_binary", from_binary)
+    data = bytes(8 * count)
+    tensor = {"name": "x", "shape": [count, 2], "datatype": "FP32"}
+    tensor["parameters"] = {"binary_data_size": len(data)}
+    head = json.dumps({"inputs": [tensor]}).encode()
+    limits = {"max_queue_size": 10**6, "max_batch_size": 10**6, "warmup": False}
+    async with serve(Doubler(), **limits) as service:
+        answer = await service.client.post(
+            INFER, content=head + data, headers={LENGTH: str(len(head))}
+        )
+    assert answer.status_code == 200, answer.text
+    assert [thread is threading.main_thread() for thread in threads] == [on_loop]
 
 
 async def test_elements_of_binary_text_are_counted(serve: Serve) -> None:
@@ -186,6 +222,107 @@ async def test_what_is_small_passes_while_something_large_is_converted(
     assert running == [3000, 3000]
 
 
+async def test_one_large_request_is_parsed_and_converted_before_the_next_is_parsed(
+    serve: Serve, shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[str] = []
+    model = Doubler()
+    convert = shell.main.to_tensors
+
+    def to_tensors(instances: Sequence[Any]) -> Any:
+        if len(instances) > 1:
+            steps.append("convert")
+        return convert(instances)
+
+    def check(body: bytes, max_instances: int | None = None) -> None:
+        steps.append("parse")
+        check_json(body, max_instances)
+
+    monkeypatch.setattr(shell.main, "to_tensors", to_tensors)
+    monkeypatch.setattr(front, "check_json", check)
+    body = json.dumps({"instances": [{"left": 1, "right": 2}] * 3000}).encode()
+    async with serve(model, predict_endpoint=True, max_queue_size=9000) as service:
+        model.gate.clear()
+        tasks = [
+            asyncio.create_task(service.client.post("/predict", content=body, headers=JSON))
+            for _ in range(3)
+        ]
+        await until(lambda: len(steps) == 6)  # none waits for the model of another
+        model.gate.set()
+        answers = await asyncio.gather(*tasks)
+    assert [answer.status_code for answer in answers] == [200] * 3
+    assert steps == ["parse", "convert"] * 3
+
+
+async def test_nothing_large_is_parsed_while_many_instances_are_converted(
+    serve: Serve, shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parsed: list[int] = []
+    converting, go_on = threading.Event(), threading.Event()
+    convert = shell.main.to_tensors
+
+    def to_tensors(instances: Sequence[Any]) -> Any:
+        if len(instances) == 1500:
+            converting.set()
+            go_on.wait(10)
+        return convert(instances)
+
+    def check(body: bytes, max_instances: int | None = None) -> None:
+        parsed.append(len(body))
+        check_json(body, max_instances)
+
+    monkeypatch.setattr(shell.main, "to_tensors", to_tensors)
+    monkeypatch.setattr(front, "check_json", check)
+    many, large = [
+        json.dumps({"instances": [{"left": 1, "right": 2}] * count}).encode()
+        for count in (1500, 3000)
+    ]
+    async with serve(Doubler(), predict_endpoint=True) as service:
+        first = asyncio.create_task(service.client.post("/predict", content=many, headers=JSON))
+        await until(converting.is_set)
+        second = asyncio.create_task(service.client.post("/predict", content=large, headers=JSON))
+        await asyncio.sleep(0.1)
+        assert parsed == [len(many)]
+        go_on.set()
+        answers = await asyncio.gather(first, second)
+    assert [answer.status_code for answer in answers] == [200, 200]
+    assert parsed == [len(many), len(large)]
+
+
+async def test_a_model_of_single_instances_takes_many_without_a_turn_for_each(
+    serve: Serve, shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: set[threading.Thread] = set()
+    convert = shell.main.to_tensors
+
+    def to_tensors(instances: Sequence[Any]) -> Any:
+        threads.add(threading.current_thread())
+        return convert(instances)
+
+    parsed: list[int] = []
+
+    def check(body: bytes, max_instances: int | None = None) -> None:
+        parsed.append(len(body))
+        check_json(body, max_instances)
+
+    monkeypatch.setattr(shell.main, "to_tensors", to_tensors)
+    monkeypatch.setattr(front, "check_json", check)
+    body = json.dumps({"instances": [{"left": 1, "right": 2}] * 2100}).encode()
+    model = Doubler()
+    async with serve(model, predict_endpoint=True) as service:
+        service.engine.batched = False
+        model.gate.clear()
+        tasks = [
+            asyncio.create_task(service.client.post("/predict", content=body, headers=JSON))
+            for _ in range(2)
+        ]
+        await until(lambda: len(parsed) == 2)  # none waits for the model of another
+        model.gate.set()
+        answers = await asyncio.gather(*tasks)
+    assert [len(answer.json()["predictions"]) for answer in answers] == [2100, 2100]
+    assert threads == {threading.main_thread()}
+
+
 async def test_turns_come_in_order_and_waiting_ends() -> None:
     turns = Turns()
     order: list[int] = []
@@ -197,7 +334,10 @@ async def test_turns_come_in_order_and_waiting_ends() -> None:
             order.append(number)
 
     leaving = RequestContext(20)
-    async with turns.turn() as end:
+    first = RequestContext(20)
+    async with turns.turn(first):
+        async with turns.turn(first):  # it has its turn and keeps it
+            pass
         waiting = [asyncio.create_task(work(number)) for number in range(3)]
         gone = asyncio.create_task(turns.turn(leaving).__aenter__())
         with pytest.raises(DeadlineExceeded):
@@ -208,11 +348,14 @@ async def test_turns_come_in_order_and_waiting_ends() -> None:
         cancelled = asyncio.create_task(work(9))
         await asyncio.sleep(0)
         cancelled.cancel()
+        turns.end(leaving)
+        assert turns.taken
         assert order == []
-        end()
-        end()
+        turns.end(first)
+        turns.end(first)
         await asyncio.gather(*waiting)
     assert order == [0, 0, 1, 1, 2, 2]
+    turns.end(None)
     assert not turns.taken
 
 

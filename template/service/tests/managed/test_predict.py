@@ -66,6 +66,11 @@ async def test_every_wrong_field_is_named_from_the_top_of_the_body(
         ('{"instances": [{"left": true, "right": 2}]}', "instances.0.left"),
         ('{"instances": [{"left": NaN, "right": 2}]}', "instances.0.left"),
         ('{"instances": [{"left": 1, "right": -Infinity}]}', "instances.0.right"),
+        ('{"instances": [{"left": 1e999, "right": 2}]}', "instances.0.left"),
+        ('{"instances": [{"left": 1, "right": -1E+400}]}', "instances.0.right"),
+        (f'{{"instances": [{{"left": 1e999, "right": 2}}]}}{" " * 2**20}', "instances.0.left"),
+        (f'{{"instances": [{{"left": 1{"0" * 400}.0, "right": 2}}]}}', "instances.0.left"),
+        (f'{{"instances": [{{"left": 1, "right": 1{"0" * 250}e99}}]}}', "instances.0.right"),
     ],
 )
 async def test_wrong_values(client: httpx.AsyncClient, body: str, field: str) -> None:
@@ -78,6 +83,16 @@ async def test_the_first_hundred_wrong_values_are_listed(client: httpx.AsyncClie
     assert problem["detail"].startswith("162 fields ")
     assert len(problem["errors"]) == 100
     assert problem["errors"][0]["field"] == "instances.0.left"
+
+
+@pytest.mark.parametrize("number", ["1e99", "0.1e+300", "1e-400", "0e500", "0" + "." + "0" * 400])
+@pytest.mark.filterwarnings("ignore:overflow")  # of the conversion to FP32
+async def test_finite_numbers_of_any_length(client: httpx.AsyncClient, number: str) -> None:
+    body = f'{{"instances": [{{"left": {number}, "right": 1}}, {{"left": 2, "right": 3}}]}}'
+    answer = await post(client, body.encode())
+    assert answer.status_code == 200, answer.text
+    left = answer.json()["predictions"][0]["left"]
+    assert left == (None if "e99" in number or "300" in number else 0)  # an infinite FP32 is null
 
 
 async def test_words_are_not_taken_for_numbers(client: httpx.AsyncClient) -> None:
@@ -117,7 +132,17 @@ async def test_bodies_that_are_not_strict_json(client: httpx.AsyncClient, body: 
     assert_problem(await post(client, body), 400)
 
 
-@pytest.mark.parametrize("content_type", ["text/plain", "application/x-www-form-urlencoded", ""])
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        "text/plain",
+        "application/x-www-form-urlencoded",
+        "",
+        "+json",
+        "a/x+json",
+        "application/a/json",
+    ],
+)
 async def test_other_content_types(client: httpx.AsyncClient, content_type: str) -> None:
     answer = await client.post(
         "/predict",
@@ -162,6 +187,19 @@ async def test_limits_are_settings(serve: Serve) -> None:
     assert fitting.status_code == 200
     assert_problem(surplus, 413)
     assert_problem(large, 413)
+
+
+@pytest.mark.parametrize(("batched", "status"), [(True, 413), (False, 200)])
+async def test_more_instances_than_the_queue_takes_are_not_parsed(
+    serve: Serve, batched: bool, status: int
+) -> None:
+    body = json.dumps({"instances": [INSTANCE] * 3}).encode()
+    async with serve(Doubler(), predict_endpoint=True, max_queue_size=2) as service:
+        service.engine.batched = batched
+        answer = await post(service.client, body)
+    assert answer.status_code == status, answer.text
+    if batched:
+        assert "up to 2 instances" in assert_problem(answer, 413)["detail"]
 
 
 async def test_time_that_the_client_waits(client: httpx.AsyncClient) -> None:

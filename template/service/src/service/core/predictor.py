@@ -92,35 +92,43 @@ class Predictor(Generic[InstanceT, PredictionT]):
             ServiceError: what `Engine.infer` raises; InferenceFailed also if the conversions give
                 another number of predictions.
         """
-        if self._engine.batched:
-            return await self._predict(instances)
+        context = self._context
+        large = context is not None and context.large
+        if self._engine.batched or len(instances) == 1:
+            return await self._predict(instances, large=large or len(instances) >= _MANY_INSTANCES)
+        self.turns.end(context)  # no conversion takes long
         predictions = []
         for index, instance in enumerate(instances):
             try:
-                predictions += await self._predict([instance])
+                predictions += await self._predict([instance], large=False)
             except Refused as error:
                 error.instance = index
                 raise
         return predictions
 
-    async def _predict(self, instances: Sequence[InstanceT]) -> list[PredictionT]:
-        context = self._context
-        large = len(instances) >= _MANY_INSTANCES or (context is not None and context.large)
-        if large and context is not None and context.end_turn is not None:
-            context.end_turn()
-        tensors = await self._convert(self._tensors, instances, large=large)
+    async def _predict(self, instances: Sequence[InstanceT], *, large: bool) -> list[PredictionT]:
+        """Predict for instances that the model gets together.
+
+        ``large``: whether their conversions take long.
+        """
+        if large:
+            async with self.turns.turn(self._context):  # that of the parser, if it still lasts
+                tensors = await self._convert_in_thread(self._tensors, instances)
+            self.turns.end(self._context)  # tensors take less memory than instances
+        else:
+            tensors = await self._convert(self._tensors, instances)
         if not isinstance(tensors, dict):
             return await self._predict_each(
                 _as_many("sets of tensors", tensors, len(instances)), large=large
             )
         try:
-            outputs = await self._engine.infer(tensors, context)
+            outputs = await self._engine.infer(tensors, self._context)
         except Refused as error:
             if error.instance is None and len(instances) == 1:
                 error.instance = 0
             raise
         predict = functools.partial(self._predictions, len(instances))
-        predictions = await self._convert(predict, outputs, large=large)
+        predictions = await self._convert_answer(predict, outputs, large=large)
         return _as_many("predictions", predictions, len(instances))
 
     async def _predict_each(self, tensors: Sequence[Tensors], *, large: bool) -> list[PredictionT]:
@@ -128,13 +136,12 @@ class Predictor(Generic[InstanceT, PredictionT]):
         groups: dict[Hashable, list[int]] = {}
         for index, each in enumerate(tensors):
             groups.setdefault(layout(each), []).append(index)
-        predictions: dict[int, PredictionT] = {}
+        outputs: dict[int, Tensors] = {}
         for indexes in groups.values():
-            outputs = await self._infer_group([tensors[index] for index in indexes], indexes)
-            predict = functools.partial(self._one_each, indexes)
-            made = await self._convert(predict, outputs, large=large)
-            predictions.update(zip(indexes, made, strict=True))
-        return [predictions[index] for index in range(len(tensors))]
+            made = await self._infer_group([tensors[index] for index in indexes], indexes)
+            outputs.update(zip(indexes, made, strict=True))
+        in_order = [outputs[index] for index in range(len(tensors))]
+        return await self._convert_answer(self._one_each, in_order, large=large)
 
     async def _infer_group(
         self, tensors: Sequence[Tensors], instances: Sequence[int]
@@ -152,9 +159,9 @@ class Predictor(Generic[InstanceT, PredictionT]):
             raise
         return [outputs] if alone else list(split(outputs, rows))
 
-    def _one_each(self, instances: Sequence[int], outputs: Sequence[Tensors]) -> list[PredictionT]:
+    def _one_each(self, outputs: Sequence[Tensors]) -> list[PredictionT]:
         predictions: list[PredictionT] = []
-        for instance, each in zip(instances, outputs, strict=True):
+        for instance, each in enumerate(outputs):
             try:
                 predictions += _as_many("predictions", self._to_predictions(each), 1)
             except Refused as error:
@@ -162,23 +169,31 @@ class Predictor(Generic[InstanceT, PredictionT]):
                 raise
         return predictions
 
-    async def _convert(
-        self, conversion: Callable[[GivenT], MadeT], given: GivenT, *, large: bool
-    ) -> MadeT:
-        """Call a conversion, a large one in a thread.
-
-        No two conversions run at the same time, so that owners need no locks in theirs.
-        """
+    async def _convert_answer(
+        self,
+        conversion: Callable[[GivenT], list[PredictionT]],
+        outputs: GivenT,
+        *,
+        large: bool,
+    ) -> list[PredictionT]:
         if not large:
-            if not self._conversions.taken:
-                return conversion(given)
-            async with self._conversions.turn(self._context):
-                return conversion(given)
+            return await self._convert(conversion, outputs)
         # The framework makes JSON of predictions at once, which belongs to the same turn.
-        async with (
-            self.turns.turn(self._context, until_next_step=True),
-            self._conversions.turn(self._context),
-        ):
+        async with self.turns.turn(self._context, until_next_step=True):
+            return await self._convert_in_thread(conversion, outputs)
+
+    # No two conversions run at the same time, so that owners need no locks in theirs.
+
+    async def _convert(self, conversion: Callable[[GivenT], MadeT], given: GivenT) -> MadeT:
+        if not self._conversions.taken:
+            return conversion(given)
+        async with self._conversions.turn(self._context):
+            return conversion(given)
+
+    async def _convert_in_thread(
+        self, conversion: Callable[[GivenT], MadeT], given: GivenT
+    ) -> MadeT:
+        async with self._conversions.turn(self._context):
             return await asyncio.to_thread(conversion, given)
 
     def _tensors(self, instances: Sequence[InstanceT]) -> Tensors | Sequence[Tensors]:

@@ -9,8 +9,8 @@ class RequestContext:
     """Travels with a request from its arrival to the model's queue.
 
     ``deadline``: when the answer is due, on the clock of ``time.monotonic``. A request may bring it
-    forward, but never push it back. ``large``: whether the work on it would hold up the event loop.
-    ``end_turn``: ends the turn that it has at such work (see `service.core.turns`).
+    forward, but never push it back. ``large``: whether the work on it would hold up the event loop,
+    so that it waits for its turn (see `service.core.turns`).
     """
 
     __slots__ = (
@@ -18,7 +18,6 @@ class RequestContext:
         "arrival",
         "cancelled",
         "deadline",
-        "end_turn",
         "large",
         "request_id",
         "trace_id",
@@ -31,7 +30,6 @@ class RequestContext:
         self.deadline = self.arrival + timeout
         self.cancelled = False
         self.large = False
-        self.end_turn: Callable[[], None] | None = None
         self._callbacks: Final = set[Callable[[], None]]()
 
     @property

@@ -1,7 +1,8 @@
 """Turns at work that keeps the event loop from everything else while it lasts."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+import math
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -24,11 +25,44 @@ class Turns:
 
     def __init__(self) -> None:
         self._lock: Final = asyncio.Lock()
+        self._holder: RequestContext | None = None
 
     @property
     def taken(self) -> bool:
         """Whether a request has its turn."""
         return self._lock.locked()
+
+    @asynccontextmanager
+    async def turn(
+        self, context: RequestContext | None = None, *, until_next_step: bool = False
+    ) -> AsyncIterator[None]:
+        """Wait for a turn and end it with the block. A request that has its turn keeps it.
+
+        ``until_next_step``: what the task does after the block, until it waits, is in the turn.
+
+        Raises:
+            DeadlineExceeded: the deadline of the request passed meanwhile.
+            RequestCancelled: its client left meanwhile.
+        """
+        holder = context or RequestContext(math.inf)  # who works without one is someone too
+        if self._holder is holder:
+            yield
+            return
+        await self._take(context)
+        self._holder = holder
+        try:
+            yield
+        finally:
+            if until_next_step:
+                asyncio.get_running_loop().call_soon(self.end, holder)
+            else:
+                self.end(holder)
+
+    def end(self, context: RequestContext | None) -> None:
+        """End the turn of a request before its block ends, if it has one."""
+        if context is not None and self._holder is context:
+            self._holder = None
+            self._lock.release()
 
     async def _take(self, context: RequestContext | None) -> None:
         if context is None:
@@ -41,35 +75,6 @@ class Turns:
         except asyncio.CancelledError:
             self._lock.release()
             raise
-
-    @asynccontextmanager
-    async def turn(
-        self, context: RequestContext | None = None, *, until_next_step: bool = False
-    ) -> AsyncIterator[Callable[[], None]]:
-        """Wait for a turn, and end it with the block; the function that the block gets ends it too.
-
-        ``until_next_step``: what the task does after the block, until it waits, is in the turn.
-
-        Raises:
-            DeadlineExceeded: the deadline of the request passed meanwhile.
-            RequestCancelled: its client left meanwhile.
-        """
-        await self._take(context)
-        ended = False
-
-        def end() -> None:
-            nonlocal ended
-            if not ended:
-                ended = True
-                self._lock.release()
-
-        try:
-            yield end
-        finally:
-            if until_next_step:
-                asyncio.get_running_loop().call_soon(end)
-            else:
-                end()
 
     async def _acquire_in_time(self, context: RequestContext) -> None:
         if context.cancelled:

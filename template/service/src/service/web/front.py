@@ -45,7 +45,7 @@ from service.web.path_prefix import PathPrefix, restore
 from service.web.predict_schema import PredictRequest, PredictResponse
 from service.web.request_cycle import RequestCycle
 from service.web.request_ids import request_id, trace_id
-from service.web.strict_json import ValueLimit, check_json
+from service.web.strict_json import ValueLimit, check_json, is_json
 
 if TYPE_CHECKING:
     from service.interfaces import Framework
@@ -56,7 +56,6 @@ _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "O
 _ABSOLUTE_FORM: Final = re.compile(r"https?://[^/?]*", re.IGNORECASE)
 _MAX_HEADERS: Final = 100
 """What granian and gunicorn allow; the other servers have no limit."""
-_BRACKET: Final = re.compile(rb"[ \t\r\n]*[{\[]")
 _TICK: Final = 0.05
 """Seconds between two checks of the requests in flight."""
 _NUMBER: Final = re.compile(rb"([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
@@ -269,57 +268,67 @@ class Front:
         cycle.route = predict_schema.PATH
         if scope["method"] != "POST":
             raise MethodNotAllowed(["POST"])
-        if not _is_json(headers):
+        if not _has_json(scope):
             raise UnsupportedMediaType("The body must be application/json.")
         self._apply_request_timeout(cycle.context, headers)
         body = await self._bodies.read(cycle, headers, self._bodies.json)
         if not body:
             raise Malformed("The body is empty.")
-        await self._check_and_call(cycle, scope, body, self._settings.max_instances)
+        await self._check_and_call(cycle, scope, body, is_predict=True)
 
     async def _answer_own_route(
         self, cycle: RequestCycle, scope: Scope, headers: dict[bytes, bytes]
     ) -> None:
         self._keys.check(headers)
-        is_json = _is_json(headers)
-        limit = self._bodies.json if is_json else self._bodies.any
-        body = await self._bodies.read(cycle, headers, limit)
+        has_json = _has_json(scope)
+        body = await self._bodies.read(
+            cycle, headers, self._bodies.json if has_json else self._bodies.any
+        )
         try:
-            if body and is_json:
-                await self._check_and_call(cycle, scope, body)
+            if body and has_json:
+                await self._check_and_call(cycle, scope, body, is_predict=False)
             else:
-                # A framework may parse it as JSON, whatever its content type says.
-                if _BRACKET.match(body):
-                    self._bodies.json.check(len(body))
-                    await self._values.check(body, len(body))
                 await self._call_framework(cycle, scope, body)
         finally:
             cycle.route = self._framework.route_template(scope) or cycle.route
 
     async def _check_and_call(
-        self, cycle: RequestCycle, scope: Scope, body: bytes, max_instances: int | None = None
+        self, cycle: RequestCycle, scope: Scope, body: bytes, *, is_predict: bool
     ) -> None:
-        """Check JSON and give it to the framework, a large one when no other is being parsed."""
+        """Check JSON and give it to the framework, a large one in its turn."""
+        max_instances = self._max_instances if is_predict else None
         if not await self._values.check(body, len(body)):
             check_json(body, max_instances)
             await self._call_framework(cycle, scope, body)
             return
         cycle.context.large = True
-        async with self._turns.turn(cycle.context) as end:
-            cycle.context.end_turn = end
+        async with self._turns.turn(cycle.context):
             check_json(body, max_instances)
             await pause()
-            # Frameworks receive, parse and validate without a pause, so the next turn of the loop
-            # finds that done.
-            loop = asyncio.get_running_loop()
-            await self._call_framework(cycle, scope, body, lambda: loop.call_soon(end))
+            await self._call_framework(
+                cycle, scope, body, None if is_predict else self._end_turn_soon
+            )
+
+    @property
+    def _max_instances(self) -> int:
+        """The largest number of instances; those that share a batch must fit the queue together."""
+        limit = self._settings.max_instances
+        return min(limit, self._settings.max_queue_size) if self.engine.batched else limit
+
+    def _end_turn_soon(self, context: RequestContext) -> None:
+        """End the turn of a request to an owner's route, which may wait for anything once it runs.
+
+        Frameworks receive, parse and validate without a pause, so that the next step of the event
+        loop finds that done. The predictor ends the turn of a request to /predict.
+        """
+        asyncio.get_running_loop().call_soon(self._turns.end, context)
 
     async def _call_framework(
         self,
         cycle: RequestCycle,
         scope: Scope,
         body: bytes,
-        on_received: Callable[[], object] | None = None,
+        on_received: Callable[[RequestContext], None] | None = None,
     ) -> None:
         cycle.replay(body, on_received)
         scope["headers"] = [
@@ -397,9 +406,16 @@ def _is_predict(path: str) -> bool:
     return path == predict_schema.PATH or path.replace("/", "") == predict_schema.PATH[1:]
 
 
-def _is_json(headers: dict[bytes, bytes]) -> bool:
-    media_type = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
-    return media_type == b"application/json" or media_type.endswith(b"+json")
+def _has_json(scope: Scope) -> bool:
+    """Return whether the body of a request is JSON by its content type.
+
+    Raises:
+        Malformed: it has several; a framework might read another than this.
+    """
+    types = [value for name, value in scope["headers"] if name == b"content-type"]
+    if len(types) > 1:
+        raise Malformed("A request may have one Content-Type.")
+    return bool(types) and is_json(types[0])
 
 
 def _origin_form(scope: Scope) -> Scope:

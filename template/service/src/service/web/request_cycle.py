@@ -52,7 +52,7 @@ class RequestCycle:
         self._is_head: Final = is_head
         self._has_body: Final = has_body
         self._body: bytes | None = None
-        self._on_replayed: Callable[[], object] | None = None
+        self._on_replayed: Callable[[RequestContext], None] | None = None
         self._complete = False
         self._must_close = False
         self._reading = False
@@ -75,7 +75,7 @@ class RequestCycle:
         if self._body is not None:
             body, self._body = self._body, None
             if self._on_replayed is not None:
-                self._on_replayed()
+                self._on_replayed(self.context)
             return {"type": "http.request", "body": body, "more_body": False}
         if self._complete:
             await self._disconnected.wait()
@@ -94,10 +94,12 @@ class RequestCycle:
         self._complete = message["type"] == "http.request" and not message.get("more_body", False)
         return message
 
-    def replay(self, body: bytes, on_replayed: Callable[[], object] | None = None) -> None:
+    def replay(
+        self, body: bytes, on_replayed: Callable[[RequestContext], None] | None = None
+    ) -> None:
         """Let a body that was read already be received again.
 
-        ``on_replayed``: called when it is received.
+        ``on_replayed``: called with the context of the request when it is received.
         """
         self._body = body
         self._on_replayed = on_replayed

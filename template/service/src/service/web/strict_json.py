@@ -1,6 +1,7 @@
 """Strict JSON (RFC 8259): valid UTF-8, no repeated keys, no NaN or Infinity."""
 
 import math
+import re
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -14,6 +15,11 @@ _FEW_VALUES: Final = 10_000
 """JSON with more of them, or of more than `_SHORT_BYTES`, keeps a parser busy for long."""
 _SHORT_BYTES: Final = 2**20
 _SEPARATORS: Final = (b",", b":", b"[", b"{")
+_CONTENT_TYPE: Final = re.compile(rb"application/([^/]*\+)?json")
+_FINITE_LENGTH: Final = 200
+"""A number of no more characters is finite, if its exponent has no more than two digits."""
+_LONG_EXPONENTS: Final = (re.compile(rb"e\+?[0-9]{3}"), re.compile(rb"E\+?[0-9]{3}"))
+"""Two, since `re` is fast where a pattern begins with one letter."""
 
 
 class ValueLimit:
@@ -53,6 +59,11 @@ class ValueLimit:
         return is_long or count > _FEW_VALUES
 
 
+def is_json(content_type: bytes) -> bool:
+    """Return whether a content type is that of JSON, or of an application's format in JSON."""
+    return bool(_CONTENT_TYPE.fullmatch(content_type.partition(b";")[0].strip().lower()))
+
+
 def parse_json(body: bytes) -> Any:
     """Parse JSON.
 
@@ -77,7 +88,7 @@ def check_json(body: bytes, max_instances: int | None = None) -> None:
         instances = document.get("instances")
         if isinstance(instances, list) and len(instances) > max_instances:
             raise TooLarge(f"A request may have up to {max_instances} instances.")
-    if b"NaN" in body or b"Infinity" in body:
+    if b"NaN" in body or b"Infinity" in body or _may_overflow(body):
         wrong = []
         count = 0
         for path, last in _not_finite(document):
@@ -100,6 +111,22 @@ def _parse(body: bytes, *, allow_inf_nan: bool) -> Any:
         )
     except ValueError as error:
         raise Malformed(f"The body is not valid JSON: {error}.") from None
+
+
+def _may_overflow(body: bytes) -> bool:
+    """Return whether JSON may have a number that parsers take for infinite, such as 1e999.
+
+    It is cheap, and true of some other JSON: of long texts, and of long bodies.
+    """
+    if len(body) > _SHORT_BYTES:
+        return True
+    position = 0
+    while len(body) - position > _FINITE_LENGTH:
+        comma = body.rfind(b",", position, position + _FINITE_LENGTH)
+        if comma < 0:
+            return True
+        position = comma + 1
+    return any(exponent.search(body) for exponent in _LONG_EXPONENTS)
 
 
 def _not_finite(document: Any) -> Iterator[tuple[list[Any], Any]]:

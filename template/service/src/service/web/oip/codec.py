@@ -4,6 +4,7 @@ Source: the REST specification of the ``open-inference-protocol`` repository, an
 tensor data extension.
 """
 
+import asyncio
 import itertools
 import math
 import struct
@@ -27,6 +28,8 @@ _LENGTH: Final = struct.Struct("<I")
 _FEW: Final = 256
 _PIECE: Final = 2**16
 """Elements that are encoded or decoded at a time; the event loop runs between them."""
+_BLOCKING_BYTES: Final = 2**20
+"""More of binary data leaves the event loop."""
 _INTEGER: Final = frozenset({int})
 _LARGEST: Final = {
     dtype: float(np.finfo(dtype).max) for dtype in DTYPES.values() if dtype.kind == "f"
@@ -326,6 +329,8 @@ async def _decode_tensor(
         buffers.count_texts(math.prod(shape))
         elements = [element async for element in _split_elements(name, buffer, math.prod(shape))]
         return _object_array(elements).reshape(shape)
+    if size > _BLOCKING_BYTES:  # to look at them or to copy them takes long
+        return await asyncio.to_thread(_from_binary, name, datatype, shape, buffer)
     return _from_binary(name, datatype, shape, buffer)
 
 
