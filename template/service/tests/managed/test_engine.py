@@ -15,8 +15,10 @@ from managed.importing import Shell
 from managed.support import INFER, Doubler, FakeRuntime, running, until, write_model
 from service.core.engine import Engine
 from service.core.errors import InvalidTensors, NotReady
+from service.core.manifest import ArtifactError
 from service.core.request_context import RequestContext
 from service.core.tensors import Signature, TensorSpec
+from service.interfaces import Model
 from service.ops import process
 from service.ops.settings import Settings
 
@@ -120,6 +122,21 @@ async def test_engine_without_a_service(folder: Path) -> None:
         with pytest.raises(InvalidTensors):
             await engine.infer({"z": tensors["x"]})
         await engine.close()
+
+
+async def test_artifact_that_is_written_while_it_is_loaded_does_not_start(folder: Path) -> None:
+    artifact = folder / "doubler.bin"
+
+    class Overwritten(FakeRuntime):
+        def load(self, *given: Any, **options: Any) -> Model:
+            artifact.with_suffix(".new").write_bytes(artifact.read_bytes())
+            artifact.with_suffix(".new").replace(artifact)
+            return super().load(*given, **options)
+
+    engine = Engine(Settings(model_dir=folder), Overwritten(Doubler()))
+    with pytest.raises(ArtifactError, match="was written while the service loaded it"):
+        await engine.start()
+    await engine.close()
 
 
 async def test_model_that_writes_into_its_input_does_not_start(

@@ -194,12 +194,13 @@ class Engine:
     def _load(self, threads: int) -> Run:
         folder = self._settings.model_dir
         manifest = manifests.read(folder)
-        artifact = manifests.verify(manifest, folder, self._runtime.RUNTIME)
-        self.inputs, self.outputs = manifest.input_specs(), manifest.output_specs()
-        self._manifest = manifest
-        model = self._runtime.load(
-            artifact, manifest, threads=threads, device=self._settings.device
-        )
+        with manifests.unchanged(manifest, folder):
+            artifact = manifests.verify(manifest, folder, self._runtime.RUNTIME)
+            self.inputs, self.outputs = manifest.input_specs(), manifest.output_specs()
+            self._manifest = manifest
+            model = self._runtime.load(
+                artifact, manifest, threads=threads, device=self._settings.device
+            )
         manifests.check_signature(manifest, model.signature)
         return checked(model, self.outputs)
 

@@ -3,6 +3,7 @@
 import codecs
 import hashlib
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Final, Literal
@@ -261,6 +262,20 @@ def verify(manifest: Manifest, folder: Path, runtime: str) -> Path:
     return artifact
 
 
+@contextmanager
+def unchanged(manifest: Manifest, folder: Path) -> Iterator[None]:
+    """Check that no file of the artifact is written or replaced while it is verified and loaded.
+
+    Raises:
+        ArtifactError: one was.
+    """
+    before = {name: _state(folder / name) for name in manifest.sha256}
+    yield
+    for name, state in before.items():
+        if _state(folder / name) != state:
+            raise ArtifactError(f"{folder / name} was written while the service loaded it")
+
+
 def check_signature(manifest: Manifest, signature: Signature) -> None:
     """Check that the tensors of the manifest are those of the artifact.
 
@@ -364,6 +379,15 @@ def _files_in(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
 def _inside(name: str) -> bool:
     path = PurePosixPath(name)
     return bool(path.parts) and not path.is_absolute() and ".." not in path.parts
+
+
+def _state(path: Path) -> tuple[int, int, int] | None:
+    """Return what changes when a file is written or replaced; None if there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _digest(path: Path) -> str:
