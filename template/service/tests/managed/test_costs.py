@@ -151,8 +151,8 @@ async def test_large_binary_tensors_are_decoded_off_the_event_loop(
     monkeypatch.setattr(codec, "_from_binary", from_binary)
     data = bytes(8 * count)
     tensor = {"name": "x", "shape": [count, 2], "datatype": "FP32"}
-    tensor["parameters"] = {"binary_data_size": len(data)}
-    head = json.dumps({"inputs": [tensor]}).encode()
+    sized = {**tensor, "parameters": {"binary_data_size": len(data)}}
+    head = json.dumps({"inputs": [sized]}).encode()
     limits = {"max_queue_size": 10**6, "max_batch_size": 10**6, "warmup": False}
     async with serve(Doubler(), **limits) as service:
         answer = await service.client.post(

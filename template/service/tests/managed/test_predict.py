@@ -16,6 +16,11 @@ INSTANCE = {"left": 1.5, "right": -2.0}
 DEEP = b"[" * 300 + b"]" * 300
 
 
+def with_number(text: str) -> str:
+    """Return JSON of an instance with a number, as it is spelt here."""
+    return json.dumps({"instances": [{"left": 0.5, "right": 2}]}).replace("0.5", text)
+
+
 async def test_instances_are_predicted_in_their_order(client: httpx.AsyncClient) -> None:
     instances = [{"left": value, "right": -value} for value in range(5)]
     answer = await client.post("/predict", json={"instances": instances})
@@ -68,9 +73,9 @@ async def test_every_wrong_field_is_named_from_the_top_of_the_body(
         ('{"instances": [{"left": 1, "right": -Infinity}]}', "instances.0.right"),
         ('{"instances": [{"left": 1e999, "right": 2}]}', "instances.0.left"),
         ('{"instances": [{"left": 1, "right": -1E+400}]}', "instances.0.right"),
-        (f'{{"instances": [{{"left": 1e999, "right": 2}}]}}{" " * 2**20}', "instances.0.left"),
-        (f'{{"instances": [{{"left": 1{"0" * 400}.0, "right": 2}}]}}', "instances.0.left"),
-        (f'{{"instances": [{{"left": 1, "right": 1{"0" * 250}e99}}]}}', "instances.0.right"),
+        (with_number("1e999") + " " * 2**20, "instances.0.left"),
+        (with_number("1" + "0" * 400 + ".0"), "instances.0.left"),
+        (with_number("1" + "0" * 250 + "e99"), "instances.0.left"),
     ],
 )
 async def test_wrong_values(client: httpx.AsyncClient, body: str, field: str) -> None:
@@ -88,8 +93,7 @@ async def test_the_first_hundred_wrong_values_are_listed(client: httpx.AsyncClie
 @pytest.mark.parametrize("number", ["1e99", "0.1e+300", "1e-400", "0e500", "0" + "." + "0" * 400])
 @pytest.mark.filterwarnings("ignore:overflow")  # of the conversion to FP32
 async def test_finite_numbers_of_any_length(client: httpx.AsyncClient, number: str) -> None:
-    body = f'{{"instances": [{{"left": {number}, "right": 1}}, {{"left": 2, "right": 3}}]}}'
-    answer = await post(client, body.encode())
+    answer = await post(client, with_number(number).encode())
     assert answer.status_code == 200, answer.text
     left = answer.json()["predictions"][0]["left"]
     assert left == (None if "e99" in number or "300" in number else 0)  # an infinite FP32 is null
