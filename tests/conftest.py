@@ -27,7 +27,7 @@ SERVER_VARIANTS = [
 ]
 """One for each server."""
 
-collect_ignore = ["native"]  # run inside emitted services, by test_frameworks.py
+collect_ignore = ["conformance", "native"]  # run inside emitted services, by test_frameworks.py
 
 Covers = Callable[[str, object, int], None]
 Run = Callable[..., tuple[int, str, str]]
@@ -46,6 +46,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--require-images",
         action="store_true",
         help="fail where no Docker engine answers, instead of leaving the images out",
+    )
+    parser.addoption(
+        "--exhaustive",
+        action="store_true",
+        help="for each framework 10,000 requests made of the OpenAPI document, instead of 500",
     )
 
 

@@ -18,7 +18,14 @@ from inferplate.workbench import Workbench
 _LINT_SECONDS: Final = 60
 _TYPES_SECONDS: Final = 300
 _SUITE_SECONDS: Final = 300
-FOREIGN_PLUGINS: Final = ("copie", "faker", "hypothesispytest", "xdist", "xdist.looponfail")
+FOREIGN_PLUGINS: Final = (
+    "copie",
+    "faker",
+    "hypothesispytest",
+    "schemathesis",
+    "xdist",
+    "xdist.looponfail",
+)
 """pytest plugins of the shared environment that an emitted project does not have."""
 
 

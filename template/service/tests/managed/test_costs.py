@@ -130,11 +130,13 @@ async def test_bytes_of_json_have_a_limit_of_their_own(serve: Serve) -> None:
         ]
         binary = await ask.post(INFER, content=head + bytes(5600), headers={LENGTH: str(len(head))})
         other = await ask.post("/own", content=body, headers={"content-type": "text/plain"})
+        outside = await ask.post(INFER, content=head, headers={LENGTH: str(10**9)})
     for answer in refused:
         assert answer.status_code == 413, answer.text
         assert f"larger than {len(body) - 1} bytes (SERVICE_MAX_JSON_BYTES)" in answer.text
     assert binary.status_code == 200
     assert other.status_code == 404
+    assert outside.status_code == 400
 
 
 @pytest.mark.parametrize(("count", "on_loop"), [(100, True), (2**17 + 1, False)])

@@ -175,10 +175,10 @@ class Protocol:
             body = await self._bodies.read(cycle, headers, self._bodies.json)
             length = len(body)
         else:
-            self._bodies.json.check(length)
             body = await self._bodies.read(cycle, headers, self._bodies.any)
-        if length > len(body):
-            raise Malformed("Inference-Header-Content-Length is not within the body.")
+            if length > len(body):
+                raise Malformed("Inference-Header-Content-Length is not within the body.")
+            self._bodies.json.check(length)
         large = await self._values.check(body, length)
         if not large:
             return await decode_request(body, length, self._settings, large=False)
