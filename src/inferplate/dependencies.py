@@ -70,10 +70,12 @@ def _installed() -> dict[str, list[str]]:
 
 
 def _distributions(requirements: Iterable[Any]) -> set[str]:
+    """Return the names of those that this platform needs."""
+    parsed = [Requirement(each) for each in requirements if isinstance(each, str)]
     return {
-        canonicalize_name(Requirement(requirement).name)
-        for requirement in requirements
-        if isinstance(requirement, str)
+        canonicalize_name(each.name)
+        for each in parsed
+        if each.marker is None or each.marker.evaluate()
     }
 
 

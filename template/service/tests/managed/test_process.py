@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -34,6 +35,37 @@ def test_failure_reaches_the_main_process(monkeypatch: pytest.MonkeyPatch) -> No
         process.fail("no such model")
         assert process.failure() == "no such model"
     assert [pid for pid, _ in signals] == [os.getpid()]
+
+
+def test_failure_on_windows_ends_the_service_by_its_own_handlers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.undo()
+    monkeypatch.setattr(process, "_IS_WINDOWS", True)
+    killed: list[int] = []
+    monkeypatch.setattr(os, "kill", lambda pid, _: killed.append(pid))
+    stopped = threading.Event()
+    numbers = [number for number in signal.valid_signals() if signal.getsignal(number) is not None]
+    handlers = {number: signal.getsignal(number) for number in numbers}
+    try:
+        with process.prepare(workers=1), monkeypatch.context() as patch:
+            patch.setattr(process, "_end_on_failure", lambda _: None)
+            process.on_stop(lambda *_: stopped.set(), delay=0)
+            process.fail("no such model")
+            assert stopped.is_set()
+        with process.prepare(workers=1):
+            stopped.clear()
+            process.on_stop(lambda *_: stopped.set(), delay=0)
+            monkeypatch.setattr(process, "is_main", lambda: False)
+            process.fail("no such model")
+            monkeypatch.setattr(process, "is_main", lambda: True)
+            assert stopped.wait(10)
+            assert process.draining()
+    finally:
+        for number, handler in handlers.items():
+            if signal.getsignal(number) is not handler:
+                signal.signal(number, handler)
+    assert not killed
 
 
 def test_failure_is_one_line_of_bounded_length(monkeypatch: pytest.MonkeyPatch) -> None:

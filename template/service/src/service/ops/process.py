@@ -13,6 +13,7 @@ import math
 import os
 import shutil
 import signal
+import sys
 import tempfile
 import threading
 import time
@@ -37,6 +38,8 @@ _PROBATION: Final = 60
 """Seconds that a worker must be ready before the deaths of others before it are forgotten."""
 _MAX_DEATHS: Final = 5
 _LONGEST_MESSAGE: Final = 2000
+_IS_WINDOWS: Final = sys.platform == "win32"
+"""There `os.kill` ends another process, without its handlers, whatever the signal."""
 EXIT_MARGIN: Final = 1.5
 """Seconds from the end of the graceful timeout to the end of the process."""
 
@@ -119,7 +122,9 @@ def fail(message: str) -> None:
         draft = record.with_suffix(f".{os.getpid()}")
         draft.write_text(message, encoding="utf-8")
         draft.replace(record)
-    os.kill(_main_pid(), signal.SIGTERM)
+    if _IS_WINDOWS and not is_main():
+        return  # the main process finds the record
+    _terminate(_main_pid())
 
 
 def leave(reason: str, limit: float) -> None:
@@ -137,7 +142,7 @@ def leave(reason: str, limit: float) -> None:
         record.write_text(reason, encoding="utf-8")
     if hasattr(signal, "alarm"):  # not on Windows
         signal.alarm(math.ceil(limit + EXIT_MARGIN))
-    os.kill(os.getpid(), signal.SIGTERM)
+    _terminate(os.getpid())
 
 
 def failure() -> str | None:
@@ -189,6 +194,23 @@ def on_stop(stop: Callable[[int, FrameType | None], object], delay: float) -> No
     for name in ("SIGTERM", "SIGINT", "SIGHUP"):
         if hasattr(signal, name):  # Windows has no SIGHUP
             signal.signal(getattr(signal, name), drain)
+    if _IS_WINDOWS and is_main():
+        threading.Thread(target=_end_on_failure, args=(end,), name="failure", daemon=True).start()
+
+
+def _end_on_failure(end: Callable[[], None]) -> None:
+    while failure() is None:
+        time.sleep(_POLL)
+    start_draining()
+    end()
+
+
+def _terminate(pid: int) -> None:
+    """Send SIGTERM to a process."""
+    if _IS_WINDOWS and pid == os.getpid():
+        signal.raise_signal(signal.SIGTERM)
+    else:
+        os.kill(pid, signal.SIGTERM)
 
 
 def load_application(settings: Settings) -> Any:
@@ -231,7 +253,7 @@ def _begin_probation() -> None:
     that dies on probation leaves its file, in which it may have written why.
     """
     record = _path(f"probation-{os.getpid()}")
-    if record is None:
+    if record is None or _IS_WINDOWS:  # which cannot tell whether a process is alive
         return
     dead = _dead_on_probation()
     record.touch()
@@ -320,7 +342,7 @@ def _path(name: str) -> Path | None:
 def _end_in_time(limit: float) -> None:
     while not draining():
         if not is_main() and os.getppid() != _main_pid():
-            os.kill(os.getpid(), signal.SIGTERM)
+            _terminate(os.getpid())
             break
         _end_probation()
         time.sleep(_POLL)
