@@ -108,12 +108,22 @@ async def test_resources_are_open_from_the_examples_to_the_last_request(
     assert store.events == ["opened", "asked", "asked", "closed"]
 
 
-async def test_each_start_opens_them_anew(serve: Serve, use: Use) -> None:
-    store = use()
-    for _ in range(2):
-        async with serve(Doubler(), predict_endpoint=True) as service:
-            assert left(await post(service.client, 1)) == [1]
-    assert store.events == ["opened", "asked", "asked", "closed"] * 2
+async def test_they_are_closed_after_the_last_batch(serve: Serve, use: Use, shell: Shell) -> None:
+    class Recorder(Doubler):
+        def run(self, batch: Tensors) -> Tensors:
+            answer = super().run(batch)
+            store.events.append("ran")
+            return answer
+
+    store, model = use(), Recorder()
+    async with serve(model, predict_endpoint=True) as service:
+        model.gate.clear()
+        instance = shell.main.Instance(left=1, right=0)
+        task = asyncio.create_task(service.app._predictor.predict([instance]))
+        await until(lambda: service.engine.pending_rows == 1)
+        asyncio.get_running_loop().call_later(0.05, model.gate.set)
+    await task
+    assert store.events[-2:] == ["ran", "closed"]
 
 
 async def test_requests_wait_beside_each_other(serve: Serve, use: Use) -> None:
@@ -151,7 +161,7 @@ async def test_client_that_leaves_ends_what_is_awaited(
         task = asyncio.create_task(predictor.with_context(context).predict([instance]))
         await until(lambda: store.waiting == 1)
         context.cancel()
-        with pytest.raises(RequestCancelled):
+        with pytest.raises(RequestCancelled), anyio.fail_after(10):
             await task
         assert store.events[-1] == "cancelled"
         with pytest.raises(RequestCancelled):
@@ -164,7 +174,7 @@ async def test_without_a_request_the_timeout_of_the_service_applies(
     store = use()
     async with serve(Doubler(), predict_endpoint=True, request_timeout=0.05) as service:
         store.gate.clear()
-        with pytest.raises(DeadlineExceeded):
+        with pytest.raises(DeadlineExceeded), anyio.fail_after(10):
             await service.app._predictor.predict([shell.main.Instance(left=1, right=0)])
 
 
@@ -267,8 +277,11 @@ async def test_before_they_are_open_no_instance_is_converted() -> None:
     to_tensors = resources.bind(converted)
     with pytest.raises(NotReady):
         to_tensors([])
-    await resources.open()
-    assert to_tensors([])
-    await resources.close()
-    with pytest.raises(NotReady):
-        to_tensors([])
+    for _ in range(2):
+        await resources.open()
+        await asyncio.sleep(0)
+        assert to_tensors([])
+        await resources.close()
+        with pytest.raises(NotReady):
+            to_tensors([])
+    assert store.events == ["opened", "asked", "closed"] * 2
