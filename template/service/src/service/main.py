@@ -4,9 +4,10 @@ Every server runs ``service.main:app``, and so does ``uvicorn service.main:app``
 """
 
 from service import app as framework
-from service import runtime
+from service import predict, runtime
 from service.core.engine import Engine
 from service.core.predictor import Predictor
+from service.core.resources import Resources
 from service.interfaces import Framework, Runtime
 from service.ops.logs import configure_logging
 from service.ops.settings import Settings, load_settings
@@ -21,11 +22,13 @@ def create_app(
 ) -> Front:
     """Make the application; its lifespan loads the model."""
     engine = Engine(settings, runtime)
-    predictor = Predictor(engine, Instance, to_tensors, to_predictions)
+    resources = Resources(getattr(predict, "resources", None))
+    predictor = Predictor(engine, Instance, resources.bind(to_tensors), to_predictions)
     return Front(
         settings,
         engine,
         predictor,
+        resources,
         framework,
         PredictRequest[Instance],
         PredictResponse[Prediction],

@@ -146,8 +146,8 @@ async def test_another_number_of_tensors_or_predictions_is_an_error(tmp_path: Pa
 async def test_examples_are_checked_one_by_one(tmp_path: Path) -> None:
     engine = Engine(Settings(model_dir=tmp_path), FakeRuntime(Adder()))
     predictor = Predictor(engine, Series, to_tensors, to_predictions)
-    found = predictor.examples_for(Adder().inputs)
+    found = await predictor.examples_for(Adder().inputs)
     assert found is not None
     assert found.rows["x"].tolist() == [[1]]
     with pytest.raises(InvalidTensors, match="disagree"):
-        predictor.examples_for((TensorSpec("x", "FP32", (-1, 1)),))
+        await predictor.examples_for((TensorSpec("x", "FP32", (-1, 1)),))

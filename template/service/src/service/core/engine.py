@@ -4,7 +4,7 @@ import gc
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from service.core import cpu, examples, trial
@@ -25,7 +25,7 @@ from service.ops.settings import Settings
 if TYPE_CHECKING:
     from service.interfaces import Runtime
 
-ExamplesFor = Callable[[Sequence[TensorSpec]], Examples | None]
+ExamplesFor = Callable[[Sequence[TensorSpec]], Awaitable[Examples | None]]
 
 log = logging.getLogger("service.engine")
 
@@ -111,7 +111,7 @@ class Engine:
         self._closing = False
         self._thread = thread = ModelThread()
         run = await thread.call(self._load, threads)
-        own = examples_for(self.inputs) if examples_for else None
+        own = await examples_for(self.inputs) if examples_for else None
         verdict = await thread.call(self._try_out, run, [own] if own else [])
         self.batched = verdict.batched
         largest = self._largest_batch(verdict)
@@ -159,8 +159,12 @@ class Engine:
         if self.batched and not check_rows(inputs):
             return {spec.name: spec.zeros(0) for spec in self.outputs}
         if context is None:
-            context = RequestContext(self._settings.request_timeout)
+            context = self.own_context()
         return await self._batcher.submit(inputs, context)
+
+    def own_context(self) -> RequestContext:
+        """Return a context for work that no request asks for, with the service's own timeout."""
+        return RequestContext(self._settings.request_timeout)
 
     def check(self) -> None:
         """Notice a model that hangs. It is called now and then, from the event loop."""

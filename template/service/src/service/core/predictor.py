@@ -2,7 +2,7 @@
 
 import asyncio
 import functools
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from typing import Any, Final, Generic, TypeVar
 
 import numpy as np
@@ -12,8 +12,9 @@ from service.core.engine import Engine
 from service.core.errors import InferenceFailed, InvalidTensors, Refused
 from service.core.examples import Examples, of_instances
 from service.core.manifest import ModelInfo
-from service.core.refusal import locate
+from service.core.refusal import locate, locate_async
 from service.core.request_context import RequestContext
+from service.core.resources import MadeTensors, ToTensors
 from service.core.tensors import Tensors, TensorSpec, check_inputs, join, layout, split
 from service.core.turns import Turns
 
@@ -31,6 +32,7 @@ class Predictor(Generic[InstanceT, PredictionT]):
 
     ``to_tensors``: returns the tensors of all instances, a row for each; or a list with the tensors
     of each, whose shapes may differ. ``to_predictions``: is then called for each instance.
+    ``to_tensors`` may return an awaitable of either: what awaits goes on beside other conversions.
     ``context``: that of the request it predicts for; without one, the service's own timeout applies
     to each call. ``turns``: for requests whose conversions take long.
     """
@@ -49,7 +51,7 @@ class Predictor(Generic[InstanceT, PredictionT]):
         self,
         engine: Engine,
         instance: type[InstanceT],
-        to_tensors: Callable[[Sequence[InstanceT]], Tensors | Sequence[Tensors]],
+        to_tensors: ToTensors[InstanceT],
         to_predictions: Callable[[Tensors], Sequence[PredictionT]],
         context: RequestContext | None = None,
         turns: Turns | None = None,
@@ -117,6 +119,8 @@ class Predictor(Generic[InstanceT, PredictionT]):
             self.turns.end(self._context)  # tensors take less memory than instances
         else:
             tensors = await self._convert(self._tensors, instances)
+        if not isinstance(tensors, dict) and isinstance(tensors, Awaitable):
+            tensors = await self._in_time(tensors, instances)
         if not isinstance(tensors, dict):
             return await self._predict_each(
                 _as_many("sets of tensors", tensors, len(instances)), large=large
@@ -196,7 +200,34 @@ class Predictor(Generic[InstanceT, PredictionT]):
         async with self._conversions.turn(self._context):
             return await asyncio.to_thread(conversion, given)
 
-    def _tensors(self, instances: Sequence[InstanceT]) -> Tensors | Sequence[Tensors]:
+    async def _in_time(
+        self, tensors: Awaitable[MadeTensors], instances: Sequence[InstanceT]
+    ) -> MadeTensors:
+        """Await tensors as long as the request waits for its answer."""
+        context = self._context or self._engine.own_context()
+        try:
+            async with context.in_time():
+                return await self._located(tensors, instances)
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            raise InferenceFailed from error  # what to_tensors waited for was cancelled
+
+    async def _located(
+        self, tensors: Awaitable[MadeTensors], instances: Sequence[InstanceT]
+    ) -> MadeTensors:
+        async def attempt(part: slice) -> None:
+            made = self._to_tensors(instances[part])
+            if isinstance(made, Awaitable):
+                await made
+
+        try:
+            return await tensors
+        except Refused as error:
+            raise await locate_async(error, len(instances), attempt) from None
+
+    def _tensors(self, instances: Sequence[InstanceT]) -> MadeTensors | Awaitable[MadeTensors]:
         try:
             return self._to_tensors(instances)
         except Refused as error:
@@ -214,7 +245,7 @@ class Predictor(Generic[InstanceT, PredictionT]):
                 raise
             raise locate(error, count, convert) from None
 
-    def examples_for(self, inputs: Sequence[TensorSpec]) -> Examples | None:
+    async def examples_for(self, inputs: Sequence[TensorSpec]) -> Examples | None:
         """Convert the examples of the schema, if it has any, to the inputs of the model.
 
         Raises:
@@ -225,7 +256,10 @@ class Predictor(Generic[InstanceT, PredictionT]):
             return None
         instances = [self._instance.model_validate(example) for example in given]
         try:
-            made = [self._tensors([instance]) for instance in instances]
+            made = [
+                await each if isinstance(each := self._tensors([instance]), Awaitable) else each
+                for instance in instances
+            ]
             tensors = [
                 each if isinstance(each, dict) else _as_many("sets of tensors", each, 1)[0]
                 for each in made

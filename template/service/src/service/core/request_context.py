@@ -1,8 +1,12 @@
 """The context of one request: who asks, until when, and whether the answer is still wanted."""
 
+import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Final
+
+from service.core.errors import DeadlineExceeded, RequestCancelled
 
 
 class RequestContext:
@@ -46,6 +50,32 @@ class RequestContext:
         self.cancelled = True
         for callback in tuple(self._callbacks):
             callback()
+
+    @asynccontextmanager
+    async def in_time(self) -> AsyncIterator[None]:
+        """Cancel what a block awaits when the deadline passes or the request is cancelled.
+
+        Raises:
+            DeadlineExceeded: the deadline passed.
+            RequestCancelled: the client left.
+        """
+        timeout = asyncio.timeout(0 if self.cancelled else self.remaining)
+
+        def leave() -> None:
+            if not timeout.expired():
+                timeout.reschedule(0)
+
+        try:
+            async with timeout:
+                self.add_cancel_callback(leave)
+                try:
+                    yield
+                finally:
+                    self.remove_cancel_callback(leave)
+        except TimeoutError:
+            if not timeout.expired():  # the block raised it
+                raise
+            raise (RequestCancelled if self.cancelled else DeadlineExceeded) from None
 
     def add_cancel_callback(self, callback: Callable[[], None]) -> None:
         """Call a function when the request is cancelled."""

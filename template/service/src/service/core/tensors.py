@@ -92,19 +92,39 @@ class TensorSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class Feature:
+    """A column that a model was trained on, as far as its artifact describes it.
+
+    ``datatype``: that of its values. ``categories``: the only values that it may have; empty if the
+    artifact does not limit them. ``optional``: whether a value may be missing. ``minimum`` and
+    ``maximum``: the bounds of a number.
+    """
+
+    name: str
+    datatype: str
+    categories: tuple[str | int | float, ...] = ()
+    optional: bool = False
+    minimum: float | None = None
+    maximum: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Signature:
     """The inputs and outputs of a model, as far as its artifact describes them.
 
     An empty tuple: the artifact does not describe them. An empty shape: a scalar, or a tensor whose
     rank the artifact does not give. ``named``: the names identify the tensors; otherwise only their
     order does, and the manifest is free to name them. ``converts``: the runtime converts from and
-    to other datatypes, which the manifest may then choose.
+    to other datatypes, which the manifest may then choose. ``features``: the columns of a table, in
+    the order of training. ``classes``: those of a classifier, in the order of its probabilities.
     """
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     named: bool = False
     converts: bool = False
+    features: tuple[Feature, ...] = ()
+    classes: tuple[str | int | float, ...] = ()
 
 
 def batchable(specs: Sequence[TensorSpec]) -> bool:

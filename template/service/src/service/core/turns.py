@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
 
-from service.core.errors import DeadlineExceeded, RequestCancelled
+from service.core.errors import RequestCancelled
 from service.core.request_context import RequestContext
 
 _SHORT_PAUSE: Final = 0.002
@@ -68,27 +68,13 @@ class Turns:
         if context is None:
             await self._lock.acquire()
         else:
-            await self._acquire_in_time(context)
+            if context.cancelled:
+                raise RequestCancelled
+            async with context.in_time():
+                await self._lock.acquire()
         try:
             # Also where nobody waited: others may come while this one works.
             await pause(_SHORT_PAUSE if context is None else _PAUSE)
         except asyncio.CancelledError:
             self._lock.release()
             raise
-
-    async def _acquire_in_time(self, context: RequestContext) -> None:
-        if context.cancelled:
-            raise RequestCancelled
-        try:
-            async with asyncio.timeout(context.remaining) as timeout:
-
-                def leave() -> None:
-                    timeout.reschedule(0)
-
-                context.add_cancel_callback(leave)
-                try:
-                    await self._lock.acquire()
-                finally:
-                    context.remove_cancel_callback(leave)
-        except TimeoutError:
-            raise (RequestCancelled if context.cancelled else DeadlineExceeded) from None

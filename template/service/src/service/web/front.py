@@ -19,6 +19,7 @@ from service.core.errors import ServiceError
 from service.core.manifest import ArtifactError
 from service.core.predictor import Predictor
 from service.core.request_context import RequestContext
+from service.core.resources import Resources
 from service.core.turns import pause
 from service.ops import metrics, process
 from service.ops.logs import RequestIdentity, current_request
@@ -72,6 +73,7 @@ class Front:
         settings: Settings,
         engine: Engine,
         predictor: Predictor[Any, Any],
+        resources: Resources,
         framework: "Framework",
         request: type[PredictRequest[Any]],
         response: type[PredictResponse[Any]],
@@ -79,6 +81,7 @@ class Front:
         self._settings: Final = settings
         self.engine: Final = engine
         self._predictor: Final = predictor
+        self._resources: Final = resources
         self._framework: Final = framework
         self._schemas: Final = (request, response)
         self._bodies: Final = Bodies(settings)
@@ -129,6 +132,7 @@ class Front:
                 for task in tasks:
                     task.cancel()
                 await self.engine.close()
+                await self._resources.close()
                 self._publish_metrics()
         except Exception as error:
             log.exception("the lifespan of the application failed at %s", stage)
@@ -141,8 +145,9 @@ class Front:
         """Make the engine ready while probes are answered already. If it fails, end the service."""
         examples_for = self._predictor.examples_for if self._settings.predict_endpoint else None
         try:
+            await self._resources.open()
             await self.engine.start(examples_for)
-        except (ArtifactError, ServiceError) as error:
+        except (ArtifactError, ServiceError, process.CannotStart) as error:
             process.fail(str(error))
         except Exception as error:
             log.exception("the model could not be loaded")
