@@ -48,6 +48,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="fail where no Docker engine answers, instead of leaving the images out",
     )
     parser.addoption(
+        "--require-pythons",
+        action="store_true",
+        help="fail where a Python that the template offers is missing, instead of leaving it out",
+    )
+    parser.addoption(
         "--exhaustive",
         action="store_true",
         help="for each framework 10,000 requests made of the OpenAPI document, instead of 500",
@@ -139,9 +144,10 @@ def covers(record_property: Callable[[str, object], None]) -> Covers:
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Print what became of edits, what was measured of images, and what each check covered."""
+    """Print what became of edits, images, what was left out, and what was covered."""
     _summarize_edits(terminalreporter)
     _summarize_images(terminalreporter)
+    _summarize_left_out(terminalreporter)
     _summarize_coverage(terminalreporter)
 
 
@@ -159,17 +165,21 @@ def _summarize_edits(terminalreporter: Any) -> None:
 def _summarize_images(terminalreporter: Any) -> None:
     passed = terminalreporter.getreports("passed")
     rows = [value for report in passed for value in _properties(report, "image")]
-    left_out = Counter(
-        report.longrepr[2].removeprefix("Skipped: ")
-        for report in terminalreporter.getreports("skipped")
-        if report.nodeid.startswith("tests/test_images.py")
-    )
-    if rows or left_out:
+    if rows:
         terminalreporter.write_sep("=", "images")
     for line in markdown_table(sorted(rows, key=itemgetter("image MB"))):
         terminalreporter.write_line(line)
+
+
+def _summarize_left_out(terminalreporter: Any) -> None:
+    left_out = Counter(
+        report.longrepr[2].removeprefix("Skipped: ")
+        for report in terminalreporter.getreports("skipped")
+    )
+    if left_out:
+        terminalreporter.write_sep("=", "left out")
     for reason, tests in left_out.items():
-        terminalreporter.write_line(f"{tests} tests left out: {reason}", yellow=True)
+        terminalreporter.write_line(f"{tests} tests: {reason}", yellow=True)
 
 
 def _summarize_coverage(terminalreporter: Any) -> None:

@@ -32,9 +32,9 @@ def test_alone_in_a_fresh_environment(
     check_running(project, python, workers=1)
 
 
-def install(project: Path) -> Path:
+def install(project: Path, interpreter: str = sys.executable) -> Path:
     """Install a project's dependencies, and those of its groups, and nothing else."""
-    uv(project, "venv", "--python", sys.executable)
+    uv(project, "venv", "--python", interpreter)
     python = project / ".venv/bin/python"
     groups = ["--group", "dev", "--group", "train"]
     requirements = ["--requirements", "pyproject.toml", *groups, *torch_from_elsewhere(project)]

@@ -124,6 +124,36 @@ def test_model_may_use_the_whole_time_of_a_request() -> None:
         Settings(request_timeout=100, run_timeout=99)
 
 
+@pytest.mark.parametrize("port", ["9000", "tcp://10.0.0.1:80"])
+def test_file_in_utf_16_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, port: str
+) -> None:
+    (tmp_path / ".env").write_text("SERVICE_WORKERS=2\n", encoding="utf-16")
+    monkeypatch.setenv("SERVICE_PORT", port)
+    for read in (load_settings, misspelt_variables):
+        with pytest.raises(SettingsInvalid, match=r"^\.env is not in UTF-8: save it as UTF-8$"):
+            read()
+
+
+def test_file_that_cannot_be_read_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / ".env").write_text("SERVICE_WORKERS=2\n")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("builtins.open", refuse)  # root may read any file
+    with pytest.raises(SettingsInvalid, match=r"^\.env cannot be read: Permission denied$"):
+        load_settings()
+
+
+def test_file_with_a_byte_order_mark_and_windows_line_ends(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_bytes(b"\xef\xbb\xbfSERVICE_PORT=9000\r\nSERVICE_WORKERS=2\r\n")
+    settings = load_settings()
+    assert (settings.port, settings.workers) == (9000, 2)
+
+
 def test_misspelt_variables_are_noticed(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("SERVICE_PROT=9000\n")
     environment = {"SERVICE_WORKRES": "2", "SERVICE_WORKERS": "2", "SERVICE_SERVICE_HOST": "::"}

@@ -328,14 +328,15 @@ def load_settings() -> Settings:
     if not ignored_variables():
         return load(Settings)
     default = Settings.model_fields["port"].default
-    return load(Settings, port=dotenv_values(ENV_FILE).get(f"{PREFIX}PORT", default))
+    return load(Settings, port=_env_file().get(f"{PREFIX}PORT", default))
 
 
 def load(kind: type[S], **fixed: Any) -> S:
     """Read the settings of a class. ``fixed``: values that the environment does not change.
 
     Raises:
-        SettingsInvalid: the value of a variable is not valid, or is missing.
+        SettingsInvalid: the value of a variable is not valid, or is missing; or the file cannot be
+            read.
     """
     try:
         return kind(**fixed)
@@ -343,6 +344,21 @@ def load(kind: type[S], **fixed: Any) -> S:
         raise SettingsInvalid("\n".join(_explain(error, kind))) from None
     except SettingsError as error:
         raise SettingsInvalid(str(error)) from None
+    except (UnicodeDecodeError, OSError) as error:
+        raise _unreadable(error) from None
+
+
+def _env_file() -> dict[str, str | None]:
+    try:
+        return dotenv_values(ENV_FILE)
+    except (UnicodeDecodeError, OSError) as error:
+        raise _unreadable(error) from None
+
+
+def _unreadable(error: UnicodeDecodeError | OSError) -> SettingsInvalid:
+    if isinstance(error, OSError):
+        return SettingsInvalid(f"{ENV_FILE} cannot be read: {error.strerror}")
+    return SettingsInvalid(f"{ENV_FILE} is not in UTF-8: save it as UTF-8")
 
 
 def ignored_variables(environment: Mapping[str, str] = os.environ) -> list[str]:
@@ -357,7 +373,7 @@ def ignored_variables(environment: Mapping[str, str] = os.environ) -> list[str]:
 
 def misspelt_variables(environment: Mapping[str, str] | None = None) -> list[tuple[str, str]]:
     """Return variables that look like misspelt settings, each with the most similar setting."""
-    given = {**dotenv_values(ENV_FILE), **(os.environ if environment is None else environment)}
+    given = {**_env_file(), **(os.environ if environment is None else environment)}
     known = [_variable(name, Settings) for name in Settings.model_fields]
     found = []
     for name in sorted(given):
