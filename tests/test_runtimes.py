@@ -1,6 +1,8 @@
 """Every model runtime refuses what it cannot serve, in one line, before a request comes."""
 
 import json
+import os
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -70,3 +72,45 @@ def test_what_cannot_be_served_is_refused(
     for refusal in ("wrong", "load", "cut", "inspect", "device"):
         assert found[refusal]
         assert "\n" not in found[refusal]
+
+
+FOREIGN = """
+from pathlib import Path
+
+import torch
+
+@torch.library.custom_op("foreign::twice", mutates_args=())
+def twice(x: torch.Tensor) -> torch.Tensor:
+    return x * 2
+
+@twice.register_fake
+def _(x):
+    return torch.empty_like(x)
+
+class Twice(torch.nn.Module):
+    def forward(self, x):
+        return torch.ops.foreign.twice(x)
+
+Path("foreign").mkdir()
+torch.export.save(torch.export.export(Twice(), (torch.ones(2, 4),)), "foreign/twice.pt2")
+"""
+
+
+def test_program_with_an_operator_of_another_package_is_refused_in_one_line(
+    bench: Workbench, copy_of: Callable[[Variant], Path]
+) -> None:
+    project = copy_of(Variant("fastapi", "pytorch", "uvicorn"))
+    bench.run([bench.python, "-c", FOREIGN], project, timeout=120)
+    command = [bench.python, "-m", "service", "manifest", "foreign/twice.pt2"]
+    done = subprocess.run(
+        [*command, "--name", "twice", "--version", "1"],
+        cwd=project,
+        env={**os.environ, "PYTHONPATH": "src"},
+        capture_output=True,
+        check=False,
+        text=True,
+    )
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert "torch.ops.foreign.twice" in line
+    assert "import the custom op" in line

@@ -7,11 +7,13 @@ order of the manifest. Outputs are taken by name if the module returns a diction
 The library is imported where it is used, so that importing this module stays cheap.
 """
 
+import contextlib
 import importlib
+import logging
 import os
 import re
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -139,16 +141,39 @@ def _program(artifact: Path) -> "ExportedProgram":
 
     # PyTorch unpickles parts of an archive: tensors only, whatever the archive asks for.
     os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"
+    logged: list[BaseException] = []
     try:
         with zipfile.ZipFile(artifact) as archive:
             code = [name for name in archive.namelist() if not _DATA.fullmatch(name)]
         if code:
             raise ArtifactError(f"{artifact} holds more than data: {code[0]}")
-        return torch.export.load(artifact)
+        with _logged_errors(logged):
+            return torch.export.load(artifact)
     except ArtifactError:
         raise
     except Exception as error:
-        raise ArtifactError(f"{artifact} cannot be loaded: {_one_line(error)}") from error
+        cause = logged[0] if logged else error
+        raise ArtifactError(f"{artifact} cannot be loaded: {_one_line(cause)}") from error
+
+
+@contextlib.contextmanager
+def _logged_errors(found: list[BaseException]) -> Iterator[None]:
+    """Collect what PyTorch logs with a traceback before it raises an error that says nothing."""
+
+    def collect(record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        while error is not None and error.__cause__ is not None:
+            error = error.__cause__
+        if error is not None:
+            found.append(error)
+        return error is None
+
+    logger = logging.getLogger("torch.export")
+    logger.addFilter(collect)
+    try:
+        yield
+    finally:
+        logger.removeFilter(collect)
 
 
 def _module(
@@ -208,5 +233,5 @@ def _pick(outputs: Sequence[TensorSpec], names: Sequence[str]) -> tuple[TensorSp
     return tuple(found[name] for name in names)
 
 
-def _one_line(error: Exception) -> str:
+def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split())[:300]
