@@ -28,7 +28,7 @@ def test_requests_of_the_openapi_document(
     project = copy_of(Variant(framework, "onnxruntime", "uvicorn"))
     shutil.copytree(CONFORMANCE, project / "tests/conformance")
     disabled = [part for plugin in FOREIGN_PLUGINS for part in ("-p", f"no:{plugin}")]
-    command = [bench.python, "-m", "pytest", "-q", "-p", "no:cacheprovider", *disabled]
+    command = [bench.python, "-m", "pytest", "-q", "--show-capture=stdout", *disabled]
     exhaustive = pytestconfig.getoption("--exhaustive")
     bench.run(
         [*command, "tests/conformance"],
