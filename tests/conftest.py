@@ -27,7 +27,7 @@ SERVER_VARIANTS = [
 ]
 """One for each server."""
 
-collect_ignore = ["native"]  # run inside emitted services, by test_frameworks.py
+collect_ignore = ["foreign", "native"]  # run inside emitted services
 
 Covers = Callable[[str, object, int], None]
 Run = Callable[..., tuple[int, str, str]]
