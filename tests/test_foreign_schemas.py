@@ -14,30 +14,13 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+from conftest import FOREIGN
 
 from inferplate.checks import FOREIGN_PLUGINS
-from inferplate.matrix import Variant
 from inferplate.workbench import Workbench
 
-FOREIGN: Final = Path(__file__).parent / "foreign"
 FRAMEWORKS: Final = ("fastapi", "litestar", "ninja")
 SCHEMAS: Final = sorted(path.parent.name for path in FOREIGN.glob("*/predict.py"))
-
-
-@pytest.fixture
-def adder(bench: Workbench, tmp_path: Path) -> Callable[[str], Path]:
-    """Emit a service of a framework, with the model that adds numbers."""
-
-    def make(framework: str) -> Path:
-        project = tmp_path / framework
-        shutil.copytree(bench.project(Variant(framework, "python", "uvicorn")), project)
-        shutil.rmtree(project / "models", ignore_errors=True)
-        shutil.copy(FOREIGN / "runtime.py", project / "src/service")
-        shutil.copy(FOREIGN / "train.py", project)
-        bench.run([bench.python, "train.py"], project, timeout=60)
-        return project
-
-    return make
 
 
 def put(schema: str, project: Path) -> None:
@@ -56,7 +39,7 @@ def suite(bench: Workbench, project: Path, *tests: str) -> str:
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_each_framework_answers_alike(
-    framework: str, adder: Callable[[str], Path], bench: Workbench
+    framework: str, adder: Callable[..., Path], bench: Workbench
 ) -> None:
     project = adder(framework)
     shutil.copytree(FOREIGN, project / "tests/foreign")
@@ -66,7 +49,7 @@ def test_each_framework_answers_alike(
 @pytest.mark.slow
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_emitted_checks_fit_each_schema(
-    framework: str, adder: Callable[[str], Path], bench: Workbench
+    framework: str, adder: Callable[..., Path], bench: Workbench
 ) -> None:
     project = adder(framework)
     for schema in SCHEMAS[FRAMEWORKS.index(framework) :: len(FRAMEWORKS)]:
@@ -81,7 +64,7 @@ def test_emitted_checks_fit_each_schema(
 @pytest.mark.slow
 @pytest.mark.parametrize("schema", ["no_examples"])
 def test_whole_suite_does_not_depend_on_the_schema(
-    schema: str, adder: Callable[[str], Path], bench: Workbench
+    schema: str, adder: Callable[..., Path], bench: Workbench
 ) -> None:
     """The suite has stand-ins for the owner's modules, so one schema shows it for all."""
     project = adder("litestar")
@@ -91,7 +74,7 @@ def test_whole_suite_does_not_depend_on_the_schema(
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_without_predict_its_tests_are_skipped(
-    framework: str, adder: Callable[[str], Path], bench: Workbench
+    framework: str, adder: Callable[..., Path], bench: Workbench
 ) -> None:
     """The example's predict.py stays, which does not fit the model."""
     project = adder(framework)
