@@ -27,7 +27,9 @@ SERVER_VARIANTS = [
 ]
 """One for each server."""
 
-collect_ignore = ["conformance", "native"]  # run inside emitted services, by test_frameworks.py
+FOREIGN = Path(__file__).parent / "foreign"
+
+collect_ignore = ["conformance", "foreign", "native"]  # run inside emitted services
 
 Covers = Callable[[str, object, int], None]
 Run = Callable[..., tuple[int, str, str]]
@@ -101,6 +103,22 @@ def copy_of(bench: Workbench, tmp_path: Path) -> Callable[[Variant], Path]:
         shutil.copytree(bench.project(variant), copy)
         shutil.copytree(bench.artifact(variant), copy / "models", dirs_exist_ok=True)
         return copy
+
+    return make
+
+
+@pytest.fixture
+def adder(bench: Workbench, tmp_path: Path) -> Callable[..., Path]:
+    """Give a test a service of its own, with a model that adds the numbers of each row."""
+
+    def make(framework: str = "fastapi", server: str = "uvicorn") -> Path:
+        project = tmp_path / f"{framework}-{server}"
+        shutil.copytree(bench.project(Variant(framework, "python", server)), project)
+        shutil.rmtree(project / "models", ignore_errors=True)
+        shutil.copy(FOREIGN / "runtime.py", project / "src/service")
+        shutil.copy(FOREIGN / "train.py", project)
+        bench.run([bench.python, "train.py"], project, timeout=60)
+        return project
 
     return make
 

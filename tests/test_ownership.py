@@ -101,13 +101,17 @@ def add_setting(text: str) -> str:
     return with_import.replace("\n\n\n@cache", f"\n\n{GREETING}\n\n\n@cache")
 
 
-def test_the_users_files_are_named_alike_everywhere(make_project: MakeProject) -> None:
-    project = Project.read(make_project())
+@pytest.mark.parametrize("runtime", ["onnxruntime", "python"])
+def test_the_users_files_are_named_alike_everywhere(
+    runtime: str, make_project: MakeProject
+) -> None:
+    project = Project.read(make_project(Variant("fastapi", runtime, "uvicorn")))
     patterns = users_patterns(template_root(), project.answers)
     readme = (project.root / "README.md").read_text(encoding="utf-8")
     (section,) = re.findall(r"^## Yours, and.*?(?=^## )", readme, re.MULTILINE | re.DOTALL)
     rows = [line for line in section.splitlines() if line.startswith("| `")]
     named = re.findall(r"`([^`]+)`", "".join(row.split("|")[1] for row in rows))
+    assert ("src/service/runtime.py" in named) == (runtime == "python")
     assert {name.strip("/") for name in named} == {pattern.strip("/") for pattern in patterns}
     found = status(project).yours
     assert found is not None
@@ -118,6 +122,29 @@ OWN_LINES: dict[str, Edit] = {
     "pyproject.toml": swap(f"{YOURS_BELOW}\n", f'{YOURS_BELOW}\n  "own-dependency>=1",\n'),
     "README.md": last("\nMy notes."),
 }
+OVERRIDES = """
+[[tool.mypy.overrides]]
+module = ["catboost.*", "joblib.*", "pandas.*", "skops.*"]
+ignore_missing_imports = true
+"""
+UNTYPED = '''"""Models of libraries without types."""
+
+from pathlib import Path
+from typing import Any
+
+import catboost
+import joblib
+import pandas as pd
+import skops.io
+
+
+def load_all(folder: Path) -> list[Any]:
+    """Load models, and predict."""
+    boosted = catboost.CatBoostClassifier().load_model(str(folder / "model.cbm"))
+    frame = pd.DataFrame({"a": [1.0], "b": pd.Categorical(["x"])})
+    dumped = [joblib.load(folder / "m.joblib"), skops.io.load(folder / "m.skops")]
+    return [boosted.predict(frame), *dumped]
+'''
 
 
 @pytest.mark.parametrize("by_copier", [False, True], ids=["inferplate", "copier"])
@@ -147,6 +174,37 @@ def test_own_dependencies_and_notes_merge_though_everything_beside_them_changes(
             encoding="utf-8"
         )
     assert (fresh / "pyproject.toml").read_text(encoding="utf-8").count("own-dependency") == 3
+
+
+def test_own_overrides_stay_through_a_switch_of_everything_and_libraries_without_types_pass(
+    make_project: MakeProject, bench: Workbench
+) -> None:
+    project = make_project(Variant("fastapi", "python", "uvicorn"))
+    readme = (project / "README.md").read_text(encoding="utf-8")
+    assert OVERRIDES.strip() in readme
+    (project / "src/service/own.py").write_text(UNTYPED, encoding="utf-8")
+    with bench.mypy("src") as types:
+        with pytest.raises(CheckFailed, match=r"Found \d+ errors"):
+            bench.run(types, project, timeout=300)
+        save(project, {"pyproject.toml": last(OVERRIDES.rstrip())})
+        bench.run(types, project, timeout=300)
+    for arguments in (["check"], ["format", "--check"]):
+        bench.run([bench.python, "-m", "ruff", *arguments, "--no-cache"], project, timeout=60)
+    commit(Git(project), "own model")
+    switch = {"framework": "ninja", "runtime": "xgboost", "server": "granian"}
+    assert update(project, **switch).conflicts == {}
+    pyproject = tomllib.loads((project / "pyproject.toml").read_text(encoding="utf-8"))
+    assert "pandas.*" in pyproject["tool"]["mypy"]["overrides"][-1]["module"]
+
+
+def test_format_mends_what_it_can(copy_of: Callable[[Variant], Path], bench: Workbench) -> None:
+    project = copy_of(Variant("fastapi", "onnxruntime", "uvicorn"))
+    own = project / "src/service/own.py"
+    own.write_text("import sys\nimport os\nx = [os,sys,undefined]\n", encoding="utf-8")
+    bench.run(["make", "format", f"RUN={bench.python} -m"], project, timeout=60)
+    assert own.read_text(encoding="utf-8") == (
+        "import os\nimport sys\n\nx = [os, sys, undefined]\n"
+    )
 
 
 def test_a_dependency_that_uv_adds_stays_through_a_switch_of_everything(

@@ -295,6 +295,53 @@ def test_a_switch_names_the_users_files_that_were_written_for_the_old_answers(
     assert (project / "models/own.onnx").read_text(encoding="utf-8") == "weights\n"
 
 
+def test_own_runtime_is_left_alone_by_an_update(
+    make_project: MakeProject, bench: Workbench
+) -> None:
+    project = make_project(Variant("fastapi", "python", "uvicorn"))
+    runtime = project / "src/service/runtime.py"
+    save(project, {"src/service/runtime.py": new("# mine\n")})
+    plan = update(project, server="granian", framework="ninja")
+    assert (plan.conflicts, plan.to_port) == ({}, [])
+    commit(Git(project), "switched")
+    assert update(project, NEWEST).conflicts == {}
+    assert runtime.read_text(encoding="utf-8") == "# mine\n"
+
+
+def test_own_runtime_is_kept_beside_the_one_that_is_chosen(
+    make_project: MakeProject, bench: Workbench
+) -> None:
+    project = make_project(Variant("fastapi", "python", "uvicorn"))
+    save(project, {"src/service/runtime.py": last("# mine")})
+    mine = files(project)["src/service/runtime.py"]
+    plan = update(project, runtime="xgboost")
+    kept = "src/service/runtime_python.py"
+    fresh = files(emitted(bench, Variant("fastapi", "xgboost", "uvicorn"), OLDEST))
+    assert files(project) == {**fresh, kept: mine}
+    assert (plan.conflicts, plan.to_port) == ({}, [kept])
+    changes = {change.path: (change.kind, change.edited) for change in plan.changes}
+    assert changes[kept] == ("new", False)
+    assert changes["src/service/runtime.py"] == ("changed", False)
+    commit(Git(project), "switched")
+    assert update(project, runtime="python").conflicts == {}
+    seeded = files(emitted(bench, Variant("fastapi", "python", "uvicorn"), OLDEST))
+    assert files(project) == {**seeded, kept: mine}
+    commit(Git(project), "switched back")
+    save(project, {"src/service/runtime.py": last("# mine, another")})
+    plan = update(project, runtime="xgboost")
+    assert plan.to_port == ["src/service/runtime_python_2.py"]
+    assert files(project)[kept] == mine
+
+
+def test_edits_of_a_runtime_of_the_template_are_merged_in_a_switch_to_python(
+    make_project: MakeProject,
+) -> None:
+    project = make_project()
+    save(project, {"src/service/runtime.py": last("# mine: at the runtime")})
+    plan = update(project, runtime="python")
+    assert plan.conflicts.keys() == {"src/service/runtime.py"}
+
+
 def test_a_comment_in_the_answers_file_is_replaced_and_named(
     make_project: MakeProject, inferplate: Run
 ) -> None:

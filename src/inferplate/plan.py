@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from itertools import chain, count
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from inferplate.answers import read_answers, read_version
@@ -89,15 +90,18 @@ def _merge(
     plan: Plan, scratch: Scratch, old: Rendered, new: Rendered, ours: Tree, *, allow_delete: bool
 ) -> Plan:
     base, theirs = scratch.store(old.files), scratch.store(new.files)
-    to_port = _keep_users_files(plan, old, new, base=base, ours=ours, theirs=theirs)
     mine = {**ours, ANSWERS_FILE: base[ANSWERS_FILE]}
+    to_port = _keep_users_files(plan, old, new, base=base, ours=mine, theirs=theirs)
     merged = scratch.merge(base, mine, theirs, f"inferplate-{plan.version}")
+    set_aside = {path: entry for path, entry in ours.items() if mine[path] != entry}
+    set_aside.pop(ANSWERS_FILE, None)
     if allow_delete:
         for path in merged.vanished:
             del merged.tree[path]
+    moves = scratch.moves(ours, merged.tree)
     return replace(
         plan,
-        changes=list(_changes(base, ours, merged.tree, scratch.moves(ours, merged.tree))),
+        changes=list(_changes(base | set_aside, ours, merged.tree, moves)),
         conflicts=merged.conflicts,
         to_delete=merged.vanished,
         stay_deleted=merged.stay_deleted,
@@ -112,7 +116,8 @@ def _keep_users_files(
     """Make both renders agree with the user on the user's own files; return what is to be ported.
 
     Left to the merge are a file that is seeded for the first time, and, where answers change, one
-    that is still as it was seeded.
+    that is still as it was seeded, or that is the user's with some answers only. If it is so with
+    the old ones, the user's is kept beside the template's, by another name.
     """
     to_port = []
     for path in sorted({*base, *ours, *theirs}):
@@ -120,6 +125,17 @@ def _keep_users_files(
             continue
         before, mine, seed = base.get(path), ours.get(path), theirs.get(path)
         if mine == before and (mine is None or plan.switched):
+            continue
+        if (
+            "runtime" in plan.switched
+            and before
+            and seed
+            and old.is_users(path) != new.is_users(path)
+        ):
+            if old.is_users(path) and mine:
+                kept = _free_name(path, str(plan.switched["runtime"][0]), ours)
+                ours[kept], ours[path] = mine, before
+                to_port.append(kept)
             continue
         made_for_runtime = before is seed is None and "runtime" in plan.switched
         if plan.switched and mine and (before != seed or made_for_runtime):
@@ -129,6 +145,14 @@ def _keep_users_files(
             if mine:
                 tree[path] = mine
     return to_port
+
+
+def _free_name(path: str, suffix: str, taken: Tree) -> str:
+    """Return a path with a suffix at the end of its stem, numbered if there is such a file."""
+    old = PurePosixPath(path)
+    endings = chain([""], (f"_{number}" for number in count(2)))
+    paths = (str(old.with_stem(f"{old.stem}_{suffix}{ending}")) for ending in endings)
+    return next(path for path in paths if path not in taken)
 
 
 def _changes(base: Tree, ours: Tree, result: Tree, moves: Mapping[str, str]) -> Iterator[Change]:

@@ -111,7 +111,7 @@ if not isinstance(router, Router):
         " Litestar needs a Router: port your routes, README.md shows how they look"
     )
 # None leaves it to each field whether it is strict; True and False would override them all.
-pydantic = PydanticPlugin(validate_strict=None)  # type: ignore[arg-type]
+pydantic = PydanticPlugin(prefer_alias=True, validate_strict=None)  # type: ignore[arg-type]
 route_handlers: list[ControllerRouterHandler] = [predict, router]
 
 app = Litestar(

@@ -111,13 +111,13 @@ api = API(openapi_url=None, docs_url=None, parser=JSONParser(), renderer=Rendere
 
 
 @api.post("/predict", include_in_schema=False)
-async def predict(
-    request: HttpRequest, body: PredictRequest[Instance]
-) -> PredictResponse[Prediction]:
+async def predict(request: HttpRequest, body: PredictRequest[Instance]) -> HttpResponse:
     """Return one prediction for each instance."""
     predictor = get_predictor(request)
     predictions = await predictor.predict(body.instances)
-    return PredictResponse(predictions=predictions, model=predictor.model)
+    response = PredictResponse[Prediction](predictions=predictions, model=predictor.model)
+    # Ninja knows no JSON of bytes, sets and other types that pydantic writes.
+    return HttpResponse(response.model_dump_json(by_alias=True), content_type="application/json")
 
 
 if not isinstance(router, Router):

@@ -29,7 +29,11 @@ def main() -> None:
     if "/predict" not in document["paths"]:
         print(ask("GET", "/v2/health/ready"))
         return
-    request = {"instances": document["components"]["schemas"]["Instance"]["examples"]}
+    content = document["paths"]["/predict"]["post"]["requestBody"]["content"]
+    request = content["application/json"].get("example")
+    if request is None:
+        print("the schema of Instance has no examples", ask("GET", "/v2/health/ready"))
+        return
     answer = ask("POST", "/predict", request)
     print(json.dumps({"request": request, "answer": answer}, indent=2))
     if len(answer["predictions"]) != len(request["instances"]):

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
 import service
 from service.ops import logs
-from service.ops.settings import PREFIX
+from service.ops.settings import ENV_FILE, PREFIX
 
 _STAND_INS = Path(__file__).with_name("stand_in")
 _IMPORTED_ANEW = (
@@ -33,6 +34,19 @@ def isolate(patch: pytest.MonkeyPatch, folder: Path) -> None:
     for name in [name for name in os.environ if name.upper().startswith(PREFIX)]:
         patch.delenv(name)
     patch.chdir(folder)
+
+
+def predict_is_on(project: Path) -> bool:
+    """Return whether the service has /predict, by its environment or the .env file of a project."""
+
+    class Endpoint(BaseSettings):
+        model_config = SettingsConfigDict(
+            env_prefix=PREFIX, env_file=project / ENV_FILE, extra="ignore"
+        )
+
+        predict_endpoint: bool = True
+
+    return Endpoint().predict_endpoint
 
 
 def import_main() -> Any:

@@ -1,4 +1,6 @@
-"""Python: a model in code of your own. This file is yours to write.
+"""Python: a model in code of your own.
+
+This file is yours: an update of the template never touches it.
 
 It begins with a linear classifier in NumPy, from an ``.npz`` file. To serve another library, load
 its model in `load`, call it in `Model.run`, and describe its tensors in `inspect`.

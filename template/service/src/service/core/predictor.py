@@ -7,6 +7,7 @@ from typing import Any, Final, Generic, TypeVar
 
 import numpy as np
 from pydantic import BaseModel
+from pydantic_core import to_json
 
 from service.core.engine import Engine
 from service.core.errors import InferenceFailed, InvalidTensors, Refused
@@ -254,7 +255,7 @@ class Predictor(Generic[InstanceT, PredictionT]):
         given: list[Any] = self._instance.model_json_schema().get("examples", [])
         if not given:
             return None
-        instances = [self._instance.model_validate(example) for example in given]
+        instances = [self._instance.model_validate_json(to_json(example)) for example in given]
         try:
             made = [
                 await each if isinstance(each := self._tensors([instance]), Awaitable) else each

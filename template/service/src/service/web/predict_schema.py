@@ -1,6 +1,7 @@
 """The request and the response of /predict, around the owner's instances and predictions."""
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Mapping
 from typing import Any, Final, Generic, Self, TypeVar, get_args
 
 from pydantic import (
@@ -8,9 +9,11 @@ from pydantic import (
     ConfigDict,
     Field,
     ModelWrapValidatorHandler,
+    TypeAdapter,
     ValidationError,
     model_validator,
 )
+from pydantic_core import to_json
 
 from service.core.manifest import ModelInfo
 from service.web.errors import LISTED_ERRORS, InvalidValues, field_path
@@ -19,6 +22,8 @@ PATH: Final = "/predict"
 
 _LISTABLE: Final = 10_000
 """Pydantic makes an object of all errors to list some; of more, that takes long."""
+
+_TYPES_OF_JSON: Final = frozenset({"bool", "dict", "float", "int", "list", "none", "str"})
 
 InstanceT = TypeVar("InstanceT", bound=BaseModel)
 PredictionT = TypeVar("PredictionT", bound=BaseModel)
@@ -38,7 +43,9 @@ class PredictRequest(BaseModel, Generic[InstanceT]):
     def _few_errors(cls, value: Any, validate: ModelWrapValidatorHandler[Self]) -> Self:
         """Raise no more errors than are listed: frameworks make an object of every one."""
         instances = value.get("instances") if isinstance(value, dict) else None
-        if isinstance(instances, list) and len(instances) > LISTED_ERRORS:
+        if isinstance(instances, list) and (strict := _strict_instances(cls)):
+            value = {**value, "instances": _validate_as_json(instances, strict)}
+        elif isinstance(instances, list) and len(instances) > LISTED_ERRORS:
             value = {**value, "instances": _validate_in_parts(instances, validate)}
         try:
             return validate(value)
@@ -77,6 +84,39 @@ def _validate_in_parts(instances: list[Any], validate: Callable[[Any], Any]) -> 
     if count > LISTED_ERRORS:
         raise InvalidValues(listed, count)
     return instances if count else valid
+
+
+def _validate_as_json(instances: list[Any], adapter: TypeAdapter[list[Any]]) -> list[Any]:
+    """Validate instances as the JSON that they were.
+
+    Raises:
+        InvalidValues: some are wrong.
+    """
+    try:
+        return adapter.validate_json(to_json(instances, inf_nan_mode="constants"))
+    except ValidationError as error:
+        listed = [(f"instances.{path}", reason) for path, reason in _errors(error)]
+        raise InvalidValues(listed, error.error_count()) from None
+
+
+@functools.cache
+def _strict_instances(request: type[PredictRequest[Any]]) -> TypeAdapter[list[Any]] | None:
+    """Return what validates instances as JSON, None if their schema does not need that.
+
+    Frameworks validate what they have parsed. Pydantic's strict mode then takes a datetime only
+    from a datetime; from JSON it takes the text.
+    """
+    instance = instance_type(request)
+    adapter = TypeAdapter(list[instance])  # type: ignore[valid-type]
+    return adapter if _is_strict(adapter.core_schema) else None
+
+
+def _is_strict(schema: Any) -> bool:
+    """Return whether a part of a schema takes only objects of types that JSON does not have."""
+    if isinstance(schema, Mapping):
+        strict = schema.get("strict") is True and schema.get("type") not in _TYPES_OF_JSON
+        return strict or any(map(_is_strict, schema.values()))
+    return isinstance(schema, list | tuple) and any(map(_is_strict, schema))
 
 
 def _errors(error: ValidationError, first: int = 0) -> list[tuple[str, str]]:
