@@ -102,6 +102,7 @@ def _write_manifest(arguments: argparse.Namespace) -> None:
     if not (inputs and outputs):
         found = chosen.inspect(artifact, parameters)
         inputs, outputs = inputs or found.inputs, outputs or found.outputs
+        parameters = {**found.parameters, **parameters}
     try:
         described = manifest.describe(
             artifact,

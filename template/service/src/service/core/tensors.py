@@ -5,8 +5,8 @@ is an object array of ``bytes``.
 """
 
 import contextlib
-from collections.abc import Hashable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
@@ -117,6 +117,7 @@ class Signature:
     order does, and the manifest is free to name them. ``converts``: the runtime converts from and
     to other datatypes, which the manifest may then choose. ``features``: the columns of a table, in
     the order of training. ``classes``: those of a classifier, in the order of its probabilities.
+    ``parameters``: those that the manifest must have, so that the model takes these inputs.
     """
 
     inputs: tuple[TensorSpec, ...]
@@ -125,6 +126,7 @@ class Signature:
     converts: bool = False
     features: tuple[Feature, ...] = ()
     classes: tuple[str | int | float, ...] = ()
+    parameters: Mapping[str, Any] = field(default_factory=dict)
 
 
 def batchable(specs: Sequence[TensorSpec]) -> bool:
