@@ -149,7 +149,10 @@ def _try_out(described: Manifest, artifact: Path, runtime: Runtime) -> Verdict:
     return trial.try_out(
         checked(model, described.output_specs()),
         described,
-        [*examples.read(artifact.parent, inputs), *examples.made_up(inputs)],
+        [
+            *examples.read(artifact.parent, inputs),
+            *examples.made_up(inputs, model.signature.features),
+        ],
     )
 
 
