@@ -102,6 +102,7 @@ def _write_manifest(arguments: argparse.Namespace) -> None:
     if not (inputs and outputs):
         found = chosen.inspect(artifact, parameters)
         inputs, outputs = inputs or found.inputs, outputs or found.outputs
+        parameters = {**found.parameters, **parameters}
     try:
         described = manifest.describe(
             artifact,
@@ -148,7 +149,10 @@ def _try_out(described: Manifest, artifact: Path, runtime: Runtime) -> Verdict:
     return trial.try_out(
         checked(model, described.output_specs()),
         described,
-        [*examples.read(artifact.parent, inputs), *examples.made_up(inputs)],
+        [
+            *examples.read(artifact.parent, inputs),
+            *examples.made_up(inputs, model.signature.features),
+        ],
     )
 
 

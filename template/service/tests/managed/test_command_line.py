@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -77,6 +78,7 @@ def test_manifest_has_what_the_runtime_finds_unless_told_otherwise(
     artifact = tmp_path / "doubler.bin"
     artifact.write_bytes(b"twice")
     model.outputs = (TensorSpec("twice", "FP32", (-1, 2)),)
+    model.signature = replace(DESCRIBED, parameters={"found": True, "known": False})
     code, text = call(
         *("manifest", str(artifact), "--name", "doubler", "--version", "1"),
         *("--output", "twice:fp32:-1,2", "--parameter", 'known={"a": [1]}'),
@@ -85,5 +87,5 @@ def test_manifest_has_what_the_runtime_finds_unless_told_otherwise(
     described = manifest.read(tmp_path)
     assert described.input_specs() == DESCRIBED.inputs
     assert described.output_specs() == (TensorSpec("twice", "FP32", (-1, 2)),)
-    assert described.parameters == {"known": {"a": [1]}}
+    assert described.parameters == {"found": True, "known": {"a": [1]}}
     assert manifest.verify(described, tmp_path, "test") == artifact

@@ -40,7 +40,8 @@ class Model:
 
         All calls come from one thread. What it raises fails only the rows that cause it. A BYTES
         tensor is an object array of ``bytes``: `decode_text` and `encode_text` of
-        `service.core.tensors` convert it.
+        `service.core.tensors` convert it. `frame` of `service.core.tables` makes a pandas DataFrame
+        of columns.
         """
         scores = batch[self._input] @ self._weights + self._bias
         exponents = np.exp(scores - scores.max(axis=1, keepdims=True))
