@@ -23,7 +23,7 @@ from typing import Any, NoReturn
 
 from pydantic import ValidationError
 
-from service.core import cpu, examples, manifest, trial
+from service.core import artifact_kinds, cpu, examples, manifest, trial
 from service.core.manifest import ArtifactError, Manifest
 from service.core.model_thread import THREAD_NAME
 from service.core.run import checked
@@ -97,6 +97,7 @@ def _write_manifest(arguments: argparse.Namespace) -> None:
         raise ArtifactError(f"{artifact} does not exist")
     if not artifact.is_dir():
         manifest.check_file(artifact)
+    artifact_kinds.check(artifact, chosen.RUNTIME)
     parameters = dict(arguments.parameter)
     inputs, outputs = tuple(arguments.input), tuple(arguments.output)
     if not (inputs and outputs):

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
-from service.core import cpu, examples, trial
+from service.core import artifact_kinds, cpu, examples, trial
 from service.core import manifest as manifests
 from service.core.batching import Batcher, Limits
 from service.core.errors import NotReady
@@ -197,6 +197,7 @@ class Engine:
         artifact = manifests.verify(manifest, folder, self._runtime.RUNTIME)
         self.inputs, self.outputs = manifest.input_specs(), manifest.output_specs()
         self._manifest = manifest
+        artifact_kinds.check(artifact, self._runtime.RUNTIME)
         model = self._runtime.load(
             artifact, manifest, threads=threads, device=self._settings.device
         )
