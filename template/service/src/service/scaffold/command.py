@@ -1,0 +1,109 @@
+"""``python -m service manifest``: looks into an artifact, runs it, and writes its manifest."""
+
+import argparse
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
+
+from service.core import artifact_kinds, cpu, examples, manifest, trial
+from service.core.load import load
+from service.core.manifest import ArtifactError, Manifest
+from service.core.run import Run, checked
+from service.core.tensors import Signature, TensorSpec
+from service.ops.settings import Settings
+from service.scaffold.tensors import check_renamed, choose
+
+if TYPE_CHECKING:
+    from service.interfaces import Runtime
+
+
+def describe(arguments: argparse.Namespace, runtime: "Runtime") -> None:
+    """Write the manifest of an artifact, and say what is in it.
+
+    Raises:
+        ArtifactError: the artifact cannot be served, or not as the arguments say.
+    """
+    artifact = Path(arguments.file)
+    if not artifact.exists():
+        raise ArtifactError(f"{artifact} does not exist")
+    if not artifact.is_dir():
+        manifest.check_file(artifact)
+    artifact_kinds.check(artifact, runtime.RUNTIME)
+    described = _describe(arguments, artifact, _inspect(arguments, artifact, runtime), runtime)
+    run = _load(described, artifact, runtime)
+    verdict = _try_out(described, artifact, run)
+    path = described.write(artifact.parent)
+    print(f"{path}: {described.name} {described.version}")
+    for kind, specs in (("input", described.inputs), ("output", described.outputs)):
+        for spec in specs:
+            print(f"  {kind} {spec.name} {spec.datatype} {spec.shape}")
+    if verdict.batched:
+        print("  requests may share a batch" + (f": {verdict.reason}" if verdict.reason else ""))
+    else:
+        print(f"  requests run one at a time: {verdict.reason}")
+    folder = shlex.quote(str(artifact.parent))
+    print(f"Serve it: SERVICE_MODEL_DIR={folder} SERVICE_PREDICT_ENDPOINT=false python -m service")
+
+
+def _inspect(arguments: argparse.Namespace, artifact: Path, runtime: "Runtime") -> Signature:
+    """Look into an artifact. One that does not describe itself may be described by arguments."""
+    try:
+        return runtime.inspect(artifact, dict(arguments.parameter))
+    except ArtifactError:
+        outputs: Sequence[TensorSpec | str] = arguments.output
+        if arguments.input and outputs and all(isinstance(each, TensorSpec) for each in outputs):
+            return Signature((), ())
+        raise
+
+
+def _describe(
+    arguments: argparse.Namespace, artifact: Path, found: Signature, runtime: "Runtime"
+) -> Manifest:
+    inputs, outputs = choose(found, arguments.input, arguments.output)
+    renamed = dict(arguments.rename)
+    check_renamed(renamed, inputs, outputs)
+    try:
+        return manifest.describe(
+            artifact,
+            name=arguments.name,
+            version=arguments.version,
+            runtime=runtime.RUNTIME,
+            inputs=inputs,
+            outputs=outputs,
+            batch=arguments.batch,
+            parameters=dict(arguments.parameter),
+            renamed=renamed,
+        )
+    except ValidationError as error:
+        problem = error.errors()[0]
+        if problem["loc"][0] in ("name", "version") and len(problem["loc"]) == 1:
+            raise ArtifactError(
+                "--name and --version may have up to 128 letters, digits, dots, dashes and "
+                "underscores"
+            ) from None
+        raise ArtifactError(problem["msg"].removeprefix("Value error, ")) from None
+
+
+def _load(described: Manifest, artifact: Path, runtime: "Runtime") -> Run:
+    """Load the model, so that what is wrong with it shows now.
+
+    Raises:
+        ArtifactError: it cannot be loaded, or does not fit the manifest.
+    """
+    device = Settings.model_fields["device"].default
+    model = load(runtime, artifact, described, threads=cpu.threads_per_worker(1), device=device)
+    return checked(model, described.output_specs())
+
+
+def _try_out(described: Manifest, artifact: Path, run: Run) -> trial.Verdict:
+    """Run the model.
+
+    Raises:
+        ArtifactError: it fails, or does not fit the manifest.
+    """
+    inputs = described.input_specs()
+    candidates = [*examples.read(artifact.parent, inputs), *examples.made_up(inputs)]
+    return trial.try_out(run, described, candidates)
