@@ -147,7 +147,11 @@ def test_scalars(describe: Describe, model: Doubler) -> None:
     [
         (Undescribed("input", "rate", "odd"), (), "'rate' is odd: describe it with --input rate:"),
         (Undescribed("input", "rate", "odd"), ("--output=y",), "describe it with --input rate:"),
-        (Undescribed("output", "map", "odd"), (), "or name the outputs to serve"),
+        (
+            Undescribed("output", "map", "odd"),
+            (),
+            "name the outputs to serve, such as --output tall",
+        ),
         (Undescribed("output", "map", "odd"), ("--output=z:0",), "no output 'z:0'"),
         (Undescribed("output", "map", "odd"), ("--output=y:FP99:2",), "unknown datatype 'FP99'"),
         (Undescribed("output", "map", "odd"), ("--output=y", "--rename=z=a"), "no tensor 'z'"),
@@ -206,7 +210,10 @@ def test_the_command_to_serve_survives_a_space(describe: Describe) -> None:
     assert f"SERVICE_MODEL_DIR={folder}" in shlex.split(command)
 
 
-def test_artifacts_of_another_kind_are_not_described(describe: Describe, tmp_path: Path) -> None:
+def test_artifacts_of_another_kind_are_not_described(
+    describe: Describe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FakeRuntime, "inspect", None)  # a runtime's own error would say less
     (tmp_path / "my models/doubler.bin").write_bytes(b"tree\nversion=v4\n")
     code, text, folder = describe(Signature((X,), (Y,)))
     assert (code, "is a LightGBM model" in text) == (1, True)

@@ -23,12 +23,14 @@ def choose(
         by_owner = [spec.name for spec in inputs] if tensor.kind == "input" else names
         if tensor.name in by_owner or (tensor.kind == "output" and names):
             continue
-        others = ", or name the outputs to serve, such as --output scores"
-        raise ArtifactError(
-            f"the {tensor.kind} '{tensor.name}' is {tensor.description}: describe it with "
-            f"--{tensor.kind} {tensor.name}:DATATYPE:SHAPE (SHAPE is empty for a scalar)"
-            + (others if tensor.kind == "output" else "")
+        advice = (
+            f"describe it with --{tensor.kind} {tensor.name}:DATATYPE:SHAPE (SHAPE is empty for a "
+            "scalar)"
         )
+        if tensor.kind == "output":
+            there = next((spec.name for spec in found.outputs if spec.shape), "NAME")
+            advice = f"name the outputs to serve, such as --output {there}, or {advice}"
+        raise ArtifactError(f"the {tensor.kind} '{tensor.name}' is {tensor.description}: {advice}")
     by_name = {spec.name: spec for spec in found.outputs}
     chosen_outputs = []
     for output in outputs:
