@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import httpx
 import pytest
@@ -10,6 +10,9 @@ import pytest
 from service.predict import Instance
 
 pytestmark = pytest.mark.anyio
+
+TOLERANCE: Final = 0.02
+"""By how much a number may be off."""
 
 GOLDEN: list[dict[str, Any]] = json.loads(Path(__file__).with_name("golden.json").read_bytes())
 
@@ -39,6 +42,17 @@ async def predict(client: httpx.AsyncClient, instances: list[Any]) -> list[dict[
     return predictions
 
 
-def assert_close(prediction: dict[str, Any], expected: dict[str, Any]) -> None:
-    assert prediction["label"] == expected["label"]
-    assert prediction["probabilities"] == pytest.approx(expected["probabilities"], abs=0.02)
+def assert_close(prediction: Any, expected: Any) -> None:
+    """Compare all that is in a prediction."""
+    if isinstance(expected, dict):
+        assert prediction.keys() == expected.keys()
+        for name, value in expected.items():
+            assert_close(prediction[name], value)
+    elif isinstance(expected, list):
+        assert len(prediction) == len(expected)
+        for one, other in zip(prediction, expected, strict=True):
+            assert_close(one, other)
+    elif isinstance(expected, float):
+        assert prediction == pytest.approx(expected, rel=1e-3, abs=TOLERANCE)
+    else:
+        assert prediction == expected

@@ -151,6 +151,23 @@ def _add_manifest_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="KEY=JSON",
         help="a parameter of the runtime",
     )
+    parser.add_argument(
+        "--write-predict",
+        action="store_true",
+        help="also write a first src/service/predict.py, and what the model answers to it into "
+        "tests/golden.json; a file that you edited stays, and the new one is written beside it",
+    )
+    parser.add_argument(
+        "--columns",
+        type=lambda text: text.split(","),
+        metavar="NAME,NAME,…",
+        help="names for the columns of the model's one input; with it, predict.py is written too",
+    )
+    parser.add_argument(
+        "--force",
+        action="store_true",
+        help="with --write-predict, write over files that you edited",
+    )
 
 
 def _settings_help() -> str:

@@ -2,6 +2,7 @@
 
 import argparse
 import shlex
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,8 +13,11 @@ from service.core import artifact_kinds, cpu, examples, manifest, trial
 from service.core.load import load
 from service.core.manifest import ArtifactError, Manifest
 from service.core.run import Run, checked
-from service.core.tensors import Signature, TensorSpec
+from service.core.tensors import Feature, Signature, TensorSpec
 from service.ops.settings import Settings
+from service.scaffold import mlflow, project
+from service.scaffold.first_predict import write_first_predict
+from service.scaffold.plan import named_columns
 from service.scaffold.tensors import check_renamed, choose
 
 if TYPE_CHECKING:
@@ -29,12 +33,29 @@ def describe(arguments: argparse.Namespace, runtime: "Runtime") -> None:
     artifact = Path(arguments.file)
     if not artifact.exists():
         raise ArtifactError(f"{artifact} does not exist")
+    if artifact.is_dir():
+        artifact = mlflow.artifact_in(artifact)
     if not artifact.is_dir():
         manifest.check_file(artifact)
     artifact_kinds.check(artifact, runtime.RUNTIME)
-    described = _describe(arguments, artifact, _inspect(arguments, artifact, runtime), runtime)
+    found = _inspect(arguments, artifact, runtime)
+    described = _describe(arguments, artifact, found, runtime)
     run = _load(described, artifact, runtime)
-    verdict = _try_out(described, artifact, run)
+    inputs = described.input_specs()
+    candidates = [*examples.read(artifact.parent, inputs), *examples.made_up(inputs)]
+    verdict = trial.try_out(run, described, candidates)
+    said = []
+    if _wants_predict(arguments, artifact):
+        said = write_first_predict(
+            project.find(artifact),
+            described,
+            run,
+            candidates,
+            columns=_columns(arguments, artifact, described, found),
+            classes=found.classes,
+            batched=verdict.batched,
+            force=arguments.force,
+        )
     path = described.write(artifact.parent)
     print(f"{path}: {described.name} {described.version}")
     for kind, specs in (("input", described.inputs), ("output", described.outputs)):
@@ -44,8 +65,37 @@ def describe(arguments: argparse.Namespace, runtime: "Runtime") -> None:
         print("  requests may share a batch" + (f": {verdict.reason}" if verdict.reason else ""))
     else:
         print(f"  requests run one at a time: {verdict.reason}")
+    for line in said:
+        print(line)
+    endpoint = "" if said else "SERVICE_PREDICT_ENDPOINT=false "
     folder = shlex.quote(str(artifact.parent))
-    print(f"Serve it: SERVICE_MODEL_DIR={folder} SERVICE_PREDICT_ENDPOINT=false python -m service")
+    print(f"Serve it: SERVICE_MODEL_DIR={folder} {endpoint}python -m service")
+
+
+def _wants_predict(arguments: argparse.Namespace, artifact: Path) -> bool:
+    """Return whether to write predict.py; ask at a terminal, if nothing of the owner is there."""
+    if arguments.write_predict or arguments.columns or arguments.force:
+        return True
+    if not sys.stdin.isatty():
+        return False
+    try:
+        folder = project.find(artifact)
+    except ArtifactError:
+        return False
+    if not project.is_seed(folder, project.PREDICT):
+        return False
+    answer = input(f"Write a first {project.PREDICT} for it, and {project.GOLDEN}? [y/N] ")
+    return answer.strip().lower() in ("y", "yes")
+
+
+def _columns(
+    arguments: argparse.Namespace, artifact: Path, described: Manifest, found: Signature
+) -> tuple[Feature, ...]:
+    """Return the columns of the model: as the owner names them, the artifact, or MLflow."""
+    features = found.features or mlflow.columns(artifact)
+    if arguments.columns:
+        return named_columns(described, features, arguments.columns)
+    return features
 
 
 def _inspect(arguments: argparse.Namespace, artifact: Path, runtime: "Runtime") -> Signature:
@@ -96,14 +146,3 @@ def _load(described: Manifest, artifact: Path, runtime: "Runtime") -> Run:
     device = Settings.model_fields["device"].default
     model = load(runtime, artifact, described, threads=cpu.threads_per_worker(1), device=device)
     return checked(model, described.output_specs())
-
-
-def _try_out(described: Manifest, artifact: Path, run: Run) -> trial.Verdict:
-    """Run the model.
-
-    Raises:
-        ArtifactError: it fails, or does not fit the manifest.
-    """
-    inputs = described.input_specs()
-    candidates = [*examples.read(artifact.parent, inputs), *examples.made_up(inputs)]
-    return trial.try_out(run, described, candidates)
