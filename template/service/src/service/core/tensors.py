@@ -5,8 +5,8 @@ is an object array of ``bytes``.
 """
 
 import contextlib
-from collections.abc import Hashable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
@@ -130,6 +130,7 @@ class Signature:
     to other datatypes, which the manifest may then choose. ``features``: the columns of a table, in
     the order of training. ``classes``: those of a classifier, in the order of its probabilities.
     ``undescribed``: tensors that a manifest may only have with the owner's own description.
+    ``parameters``: those that the manifest must have, so that the model takes these inputs.
     """
 
     inputs: tuple[TensorSpec, ...]
@@ -139,6 +140,7 @@ class Signature:
     features: tuple[Feature, ...] = ()
     classes: tuple[str | int | float, ...] = ()
     undescribed: tuple[Undescribed, ...] = ()
+    parameters: Mapping[str, Any] = field(default_factory=dict)
 
 
 def batchable(specs: Sequence[TensorSpec]) -> bool:

@@ -3,7 +3,6 @@
 import argparse
 import shlex
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -99,14 +98,18 @@ def _columns(
 
 
 def _inspect(arguments: argparse.Namespace, artifact: Path, runtime: "Runtime") -> Signature:
-    """Look into an artifact. One that does not describe itself may be described by arguments."""
+    """Look into an artifact. It need not describe itself if the arguments describe all of it."""
+    given = [spec.name for spec in arguments.input]
+    outputs = arguments.output
+    complete = given and outputs and all(isinstance(output, TensorSpec) for output in outputs)
     try:
-        return runtime.inspect(artifact, dict(arguments.parameter))
+        found = runtime.inspect(artifact, dict(arguments.parameter))
     except ArtifactError:
-        outputs: Sequence[TensorSpec | str] = arguments.output
-        if arguments.input and outputs and all(isinstance(each, TensorSpec) for each in outputs):
+        if complete:
             return Signature((), ())
         raise
+    other_inputs = complete and not any(spec.name in given for spec in found.inputs)
+    return Signature((), ()) if found.named and other_inputs else found
 
 
 def _describe(
@@ -124,7 +127,7 @@ def _describe(
             inputs=inputs,
             outputs=outputs,
             batch=arguments.batch,
-            parameters=dict(arguments.parameter),
+            parameters={**found.parameters, **dict(arguments.parameter)},
             renamed=renamed,
         )
     except ValidationError as error:
