@@ -36,7 +36,7 @@ def artifact_in(folder: Path) -> Path:
     """
     if not (folder / FILE_NAME).is_file():
         return folder
-    named = _DATA.findall((folder / FILE_NAME).read_text(encoding="utf-8"))
+    named: list[str] = _DATA.findall((folder / FILE_NAME).read_text(encoding="utf-8"))
     files = [folder / name.strip("'\"") for name in named]
     for file in files:
         if file.is_file():

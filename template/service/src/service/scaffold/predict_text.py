@@ -90,9 +90,9 @@ class _Writer:
         self.constants = []
         instance = self._instance(example)
         body = text(self.types.values())
-        body += "".join(f"\n\n{part}" for part in [*labels, *self.constants]).lstrip("\n")
-        body = body.rstrip("\n")
-        body += f'\n\n\nclass Instance(BaseModel):\n    """{_noun(self.plan)}."""\n\n{instance}'
+        body += "\n\n".join([*labels, *self.constants])
+        body = f"{body}\n\n".lstrip("\n") if body else "\n"
+        body += f'class Instance(BaseModel):\n    """{_noun(self.plan)}."""\n\n{instance}'
         body += '\n\nclass Prediction(BaseModel):\n    """What the model answers to it."""\n\n'
         body += text(prediction, 4)
         body += self._to_tensors()
