@@ -42,6 +42,9 @@ def lines(piece: Piece, indent: int = 0, end: str = "") -> list[str]:
         return [_allowed(flat)]
     if isinstance(piece, Comprehension):
         inner = [piece.element, piece.loop]
+        together = f"{space}    {_flat(piece.element)} {_flat(piece.loop)}"
+        if not _one_each(piece) and _width(together) <= _WIDTH:
+            return [f"{space}{piece.before}", together, f"{space}{piece.after}{end}"]
         made = [line for part in inner for line in lines(part, indent + 4)]
         return [f"{space}{piece.before}", *made, f"{space}{piece.after}{end}"]
     return [
