@@ -178,6 +178,7 @@ class Model:
                 raise ArtifactError(
                     "the estimator was not fitted on a DataFrame, which names columns"
                 )
+            tables.pandas()
             inputs = tables.column_specs(self._features)
             tables.check_columns(manifest, self._features)
         else:

@@ -17,7 +17,7 @@ from service.core.manifest import DEFAULT_BATCH_TOLERANCE, Manifest, ModelInfo
 from service.core.model_thread import ModelStopped, ModelThread
 from service.core.request_context import RequestContext
 from service.core.run import Run, checked
-from service.core.tensors import Tensors, TensorSpec, check_inputs, check_rows
+from service.core.tensors import Feature, Tensors, TensorSpec, check_inputs, check_rows
 from service.core.trial import Verdict
 from service.core.warmup import DEFAULT_MAX_BATCH_SIZE, best_batch_size
 from service.ops import metrics, process
@@ -44,6 +44,7 @@ class Engine:
         self._manifest: Manifest | None = None
         self._batcher: Batcher | None = None
         self._closing = False
+        self._features: tuple[Feature, ...] = ()
         self.inputs: tuple[TensorSpec, ...] = ()
         self.outputs: tuple[TensorSpec, ...] = ()
         self.batched = False
@@ -201,6 +202,7 @@ class Engine:
         model = load(
             self._runtime, artifact, manifest, threads=threads, device=self._settings.device
         )
+        self._features = model.signature.features
         return checked(model, self.outputs)
 
     def _try_out(self, run: Run, own: Sequence[Examples]) -> Verdict:
@@ -211,7 +213,11 @@ class Engine:
         verdict = trial.try_out(
             run,
             manifest,
-            [*given, *map(examples.varied, given[-1:]), *examples.made_up(self.inputs)],
+            [
+                *given,
+                *map(examples.varied, given[-1:]),
+                *examples.made_up(self.inputs, self._features),
+            ],
             warmup=settings.warmup,
             max_batch_size=settings.max_batch_size or DEFAULT_MAX_BATCH_SIZE,
             budget=math.inf if settings.max_batch_size else settings.max_batch_latency,

@@ -9,7 +9,16 @@ import numpy as np
 
 from service.core.errors import InvalidTensors
 from service.core.manifest import ArtifactError
-from service.core.tensors import Array, Tensors, TensorSpec, batchable, check_inputs, join, layout
+from service.core.tensors import (
+    Array,
+    Feature,
+    Tensors,
+    TensorSpec,
+    batchable,
+    check_inputs,
+    join,
+    layout,
+)
 
 FILE_NAME: Final = "examples.npz"
 """A file beside the manifest: an array for each input, with an example in each row."""
@@ -87,8 +96,11 @@ def varied(examples: Examples) -> Examples:
     return Examples(rows, examples.single, f"rows like {examples.source}", given=False)
 
 
-def made_up(specs: Sequence[TensorSpec]) -> Iterator[Examples]:
-    """Make rows up in several ways: a model may fail on some, or give the same for all of them."""
+def made_up(specs: Sequence[TensorSpec], features: Sequence[Feature] = ()) -> Iterator[Examples]:
+    """Make rows up in several ways: a model may fail on some, or give the same for all of them.
+
+    ``features``: the columns that a model describes; they get values that they may have.
+    """
     has_rows = batchable(specs)
     has_sizes = not has_rows or any(-1 in spec.shape[1:] for spec in specs)
     kinds = {spec.dtype.kind for spec in specs}
@@ -104,6 +116,8 @@ def made_up(specs: Sequence[TensorSpec]) -> Iterator[Examples]:
             shape = [(_ROWS if has_rows else size) if first == -1 else first]
             shape += [size if given == -1 else given for given in rest]
             array = _make_up(spec, shape, bound, magnitude, random)
+            for column, feature in _columns(spec, array, features):
+                _fill(column, feature, random)
             tensors[spec.name] = array if spec.shape else array.reshape(())
         yield Examples(tensors, tensors, "made-up rows", given=False)
 
@@ -131,6 +145,26 @@ def _make_up(
         case _:
             values = random.integers(0, bound, shape)
     return np.asarray(values, dtype=spec.dtype)
+
+
+def _columns(
+    spec: TensorSpec, array: Array, features: Sequence[Feature]
+) -> Iterator[tuple[Array, Feature]]:
+    """Yield the columns of a tensor that are described: it is one of them, or has all of them."""
+    if array.ndim == 1:
+        yield from ((array, feature) for feature in features if feature.name == spec.name)
+    elif array.ndim == 2 and array.shape[1] == len(features):
+        yield from zip(array.T, features, strict=True)
+
+
+def _fill(column: Array, feature: Feature, random: np.random.Generator) -> None:
+    """Fill a column with values among its categories, or within its bounds, if it has any."""
+    if feature.categories:
+        chosen = random.integers(0, len(feature.categories), len(column))
+        values = [feature.categories[index] for index in chosen]
+        column[:] = [v.encode() if isinstance(v, str) else v for v in values]
+    elif feature.minimum is not None and feature.maximum is not None:
+        column[:] = random.uniform(feature.minimum, feature.maximum, len(column))
 
 
 def _vary(rows: Array, random: np.random.Generator) -> Array:

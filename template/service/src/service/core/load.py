@@ -1,6 +1,7 @@
 """Loads a model whose tensors have the names that its manifest gives them."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,8 +29,16 @@ class Renamed:
 
     @property
     def signature(self) -> Signature:
-        """The signature, with the names in the artifact."""
-        return self._model.signature
+        """The signature with the names in the artifact, but with columns by the new names."""
+        found = self._model.signature
+        names = {in_artifact: name for name, in_artifact in self._inputs.items()}
+        return replace(
+            found,
+            features=tuple(
+                replace(feature, name=names.get(feature.name, feature.name))
+                for feature in found.features
+            ),
+        )
 
     def run(self, batch: Tensors) -> Tensors:
         """Run the model on tensors by the names in the manifest."""

@@ -105,19 +105,31 @@ def texts(feature: Feature, column: Array, missing: object) -> Array:
     return result
 
 
+def pandas() -> Any:
+    """Return the module pandas.
+
+    Raises:
+        ArtifactError: it is not installed.
+    """
+    try:
+        import pandas as pd
+    except ModuleNotFoundError:
+        raise ArtifactError(
+            "the model takes a DataFrame, and pandas is not installed: uv add pandas"
+        ) from None
+    return pd
+
+
 def frame(columns: dict[str, Array]) -> Any:
     """Return a pandas DataFrame.
 
     Raises:
         ArtifactError: pandas is not installed.
     """
-    try:
-        import pandas as pd
-    except ModuleNotFoundError:
-        raise ArtifactError(
-            "the manifest asks for a DataFrame (frame), and pandas is not installed: uv add pandas"
-        ) from None
-    return pd.DataFrame({name: pd.Series(column) for name, column in columns.items()}, copy=False)
+    pd = pandas()
+    # With a dtype that it is told, pandas 3 keeps None as it is.
+    series = {name: pd.Series(column, dtype=column.dtype) for name, column in columns.items()}
+    return pd.DataFrame(series, copy=False)
 
 
 def unknown(name: str, categories: Sequence[object], column: Array) -> Refused | None:

@@ -1,7 +1,7 @@
 """Tensors: their datatypes, shapes and names.
 
 The datatypes are those of the Open Inference Protocol V2. A tensor is a NumPy array; a BYTES tensor
-is an object array of ``bytes``.
+is an object array of ``bytes``, or of None where a column of a table has no value.
 """
 
 import contextlib
@@ -203,18 +203,26 @@ def decode_text(name: str, array: Array) -> Array:
     """Return a BYTES tensor as an object array of ``str``.
 
     Raises:
-        InvalidTensors: an element is not UTF-8. ``name`` is the tensor's, for the message.
+        InvalidTensors: an element is None, or not UTF-8. ``name`` is the tensor's, for the message.
     """
     try:
         texts = [value.decode() for value in array.flat]
+    except AttributeError:
+        raise InvalidTensors(f"The input '{name}' lacks a text.") from None
     except UnicodeDecodeError:
         raise InvalidTensors(f"The input '{name}' has text that is not UTF-8.") from None
     return _objects(texts, array.shape)
 
 
 def encode_text(array: Array) -> Array:
-    """Return an array of text as a BYTES tensor. Other values are written as Python writes them."""
-    values = [value if isinstance(value, bytes) else str(value).encode() for value in array.flat]
+    """Return an array of text as a BYTES tensor.
+
+    None stays None, a missing text; other values are written as Python writes them.
+    """
+    values = [
+        value if value is None or isinstance(value, bytes) else str(value).encode()
+        for value in array.flat
+    ]
     return _objects(values, array.shape)
 
 
@@ -225,7 +233,10 @@ def convert_output(spec: TensorSpec, values: Array) -> Array:
         ValueError: the datatype cannot hold the values.
     """
     if spec.datatype == "BYTES":
-        return encode_text(values)
+        encoded = encode_text(values)
+        if any(value is None for value in encoded.flat):
+            raise ValueError(f"the output '{spec.name}' lacks a text")
+        return encoded
     if values.dtype == spec.dtype:
         return values
     with contextlib.suppress(FloatingPointError), np.errstate(over="raise", invalid="raise"):

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from service.core import artifact_kinds, cpu, examples, manifest, trial
 from service.core.load import load
 from service.core.manifest import ArtifactError, Manifest
-from service.core.run import Run, checked
+from service.core.run import checked
 from service.core.tensors import Feature, Signature, TensorSpec
 from service.ops.settings import Settings
 from service.scaffold import mlflow, project
@@ -39,9 +39,14 @@ def describe(arguments: argparse.Namespace, runtime: "Runtime") -> None:
     artifact_kinds.check(artifact, runtime.RUNTIME)
     found = _inspect(arguments, artifact, runtime)
     described = _describe(arguments, artifact, found, runtime)
-    run = _load(described, artifact, runtime)
+    device = Settings.model_fields["device"].default
+    model = load(runtime, artifact, described, threads=cpu.threads_per_worker(1), device=device)
+    run = checked(model, described.output_specs())
     inputs = described.input_specs()
-    candidates = [*examples.read(artifact.parent, inputs), *examples.made_up(inputs)]
+    candidates = [
+        *examples.read(artifact.parent, inputs),
+        *examples.made_up(inputs, model.signature.features),
+    ]
     verdict = trial.try_out(run, described, candidates)
     said = []
     if _wants_predict(arguments, artifact):
@@ -138,14 +143,3 @@ def _describe(
                 "underscores"
             ) from None
         raise ArtifactError(problem["msg"].removeprefix("Value error, ")) from None
-
-
-def _load(described: Manifest, artifact: Path, runtime: "Runtime") -> Run:
-    """Load the model, so that what is wrong with it shows now.
-
-    Raises:
-        ArtifactError: it cannot be loaded, or does not fit the manifest.
-    """
-    device = Settings.model_fields["device"].default
-    model = load(runtime, artifact, described, threads=cpu.threads_per_worker(1), device=device)
-    return checked(model, described.output_specs())

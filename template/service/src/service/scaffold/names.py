@@ -45,7 +45,7 @@ def type_name(identifier: str, taken: Iterable[str]) -> str:
 
 
 def _identifier(name: str) -> str:
-    text = re.sub(r"\W+", "_", unicodedata.normalize("NFKC", name)).strip("_")
+    text = re.sub(r"[\W_]+", "_", unicodedata.normalize("NFKC", name)).strip("_")
     text = text[: _LONGEST if text.isascii() else _LONGEST // 2].rstrip("_")
     if text.isupper():
         text = text.lower()

@@ -389,7 +389,9 @@ class _Writer:
 
 def _noun(plan: Plan) -> str:
     if isinstance(plan.instance, Table):
-        return "A row of the model's table"
+        bounded = any(column.minimum is not None for column in plan.instance.columns)
+        learned = ", within the bounds of what it was trained on" if bounded else ""
+        return f"A row of the model's table{learned}"
     return "A row of the model's inputs" if plan.rows else "The model's inputs"
 
 
