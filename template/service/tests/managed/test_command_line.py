@@ -1,9 +1,11 @@
 """The command line: what it writes, and how it ends."""
 
+import io
 import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from service.core import manifest
 from service.core.errors import InvalidTensors
 from service.core.load import load
 from service.core.tensors import Signature, Tensors, TensorSpec, Undescribed
+from service.scaffold import command, project
 
 DESCRIBED = Signature((TensorSpec("x", "FP32", (-1, 2)),), (TensorSpec("y", "FP32", (-1, 2)),))
 Call = Callable[..., tuple[int, str]]
@@ -217,4 +220,44 @@ def test_artifacts_of_another_kind_are_not_described(
     (tmp_path / "my models/doubler.bin").write_bytes(b"tree\nversion=v4\n")
     code, text, folder = describe(Signature((X,), (Y,)))
     assert (code, "is a LightGBM model" in text) == (1, True)
+    assert not (folder / "manifest.json").exists()
+
+
+def test_predict_is_offered_at_a_terminal_only(
+    describe: Describe, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked: list[str] = []
+    wrote: list[Path] = []
+
+    def answer(question: str) -> str:
+        asked.append(question)
+        return "y" if len(asked) > 1 else ""
+
+    def write_first_predict(folder: Path, *_: Any, **__: Any) -> list[str]:
+        wrote.append(folder)
+        return ["wrote it"]
+
+    monkeypatch.setattr("builtins.input", answer)
+    monkeypatch.setattr(project, "find", lambda artifact: tmp_path)
+    monkeypatch.setattr(command, "write_first_predict", write_first_predict)
+    terminal = io.StringIO()
+    for is_terminal, questions, written in ((False, 0, 0), (True, 1, 0), (True, 2, 1)):
+        monkeypatch.setattr(terminal, "isatty", lambda is_terminal=is_terminal: is_terminal)
+        monkeypatch.setattr(sys, "stdin", terminal)
+        code, text, _ = describe(Signature((X,), (Y,)))
+        assert (code, len(asked), len(wrote)) == (0, questions, written)
+        assert ("wrote it" in text) == bool(written)
+        assert ("SERVICE_PREDICT_ENDPOINT=false" in text) != bool(written)
+    (tmp_path / project.PREDICT).parent.mkdir(parents=True)
+    (tmp_path / project.PREDICT).write_text("mine", encoding="utf-8")
+    describe(Signature((X,), (Y,)))
+    assert len(asked) == 2
+
+
+@pytest.mark.parametrize("options", [("--write-predict",), ("--columns=a,b",), ("--force",)])
+def test_predict_needs_the_artifact_in_the_project(
+    describe: Describe, options: tuple[str, ...]
+) -> None:
+    code, text, folder = describe(Signature((X,), (Y,)), *options)
+    assert (code, "put the artifact into" in text) == (1, True)
     assert not (folder / "manifest.json").exists()
