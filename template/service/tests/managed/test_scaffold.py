@@ -179,8 +179,8 @@ flavors:
     data: model.ubj
     model_class: xgboost.sklearn.XGBClassifier
 signature:
-  inputs: '[{"type": "double", "name": "it''s the length", "required": true}, {"type":
-    "string", "name": "city", "required": false}, {"type": "long", "name": "n", "required":
+  inputs: '[{"type": "double", "name": "it''s the
+    length", "required": true}, {"type": "string", "name": "city", "required": false}, {"type": "long", "name": "n", "required":
     true}]'
   outputs: '[{"type": "tensor", "tensor-spec": {"dtype": "int64", "shape": [-1]}}]'
   params: null
