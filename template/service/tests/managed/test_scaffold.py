@@ -180,8 +180,8 @@ flavors:
     model_class: xgboost.sklearn.XGBClassifier
 signature:
   inputs: '[{"type": "double", "name": "it''s the
-    length", "required": true}, {"type": "string", "name": "city", "required": false}, {"type": "long", "name": "n", "required":
-    true}]'
+    length", "required": true}, {"type": "string", "name": "city", "required": false},
+    {"type": "long", "name": "n", "required": true}]'
   outputs: '[{"type": "tensor", "tensor-spec": {"dtype": "int64", "shape": [-1]}}]'
   params: null
 utc_time_created: '2026-11-27 04:00:00.000000'
