@@ -64,7 +64,7 @@ def literal(value: Any, before: str = "") -> Piece:
     match value:
         case dict():
             items = [literal(each, f"{literal(str(key))}: ") for key, each in value.items()]
-            return Group(f"{before}{{", items, "}")
+            return Group(before + "{", items, "}")
         case list():
             return Group(f"{before}[", [literal(each) for each in value], "]")
         case str():
