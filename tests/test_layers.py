@@ -56,6 +56,8 @@ def test_the_contracts_are_kept(covered: Variant, bench: Workbench) -> None:
         ("routes", "service.app", DOWNWARD),
         ("app", "service.main", DOWNWARD),
         ("main", "service.__main__", DOWNWARD),
+        ("main", "service.scaffold.plan", DOWNWARD),
+        ("scaffold/plan", "service.__main__", DOWNWARD),
         ("runtime", "service.web.asgi", DOWNWARD),
         ("server", "service.core.engine", DOWNWARD),
         ("server", "service.main", DOWNWARD),

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import httpx
 import pytest
@@ -10,6 +10,9 @@ import pytest
 from service.predict import Instance
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("predict_endpoint")]
+
+TOLERANCE: Final = 0.02
+"""By how much a number may be off."""
 
 GOLDEN: list[dict[str, Any]] = json.loads(Path(__file__).with_name("golden.json").read_bytes())
 
@@ -39,17 +42,17 @@ async def predict(client: httpx.AsyncClient, instances: list[Any]) -> list[dict[
     return predictions
 
 
-def assert_close(found: Any, expected: Any) -> None:
-    """Compare JSON; numbers may differ by 0.02."""
+def assert_close(prediction: Any, expected: Any) -> None:
+    """Compare all that is in a prediction."""
     if isinstance(expected, dict):
-        assert found.keys() == expected.keys()
+        assert prediction.keys() == expected.keys()
         for name, value in expected.items():
-            assert_close(found[name], value)
+            assert_close(prediction[name], value)
     elif isinstance(expected, list):
-        assert len(found) == len(expected)
-        for item, value in zip(found, expected, strict=True):
-            assert_close(item, value)
+        assert len(prediction) == len(expected)
+        for one, other in zip(prediction, expected, strict=True):
+            assert_close(one, other)
     elif isinstance(expected, float):
-        assert found == pytest.approx(expected, abs=0.02)
+        assert prediction == pytest.approx(expected, rel=1e-3, abs=TOLERANCE)
     else:
-        assert found == expected
+        assert prediction == expected

@@ -17,19 +17,15 @@ import argparse
 import contextlib
 import json
 import logging
+import re
 import threading
-from pathlib import Path
 from typing import Any, NoReturn
 
-from pydantic import ValidationError
-
-from service.core import cpu, examples, manifest, trial
-from service.core.manifest import ArtifactError, Manifest
+from service.core import manifest
+from service.core.manifest import ArtifactError
 from service.core.model_thread import THREAD_NAME
-from service.core.run import checked
 from service.core.tensors import TensorSpec
-from service.core.trial import Verdict
-from service.interfaces import Runtime, Server
+from service.interfaces import Server
 from service.ops import process
 from service.ops.logs import configure_logging
 from service.ops.process import CannotStart
@@ -52,7 +48,10 @@ def main() -> int:
     try:
         match arguments.command:
             case "manifest":
-                _write_manifest(arguments)
+                from service import runtime
+                from service.scaffold.command import describe
+
+                describe(arguments, runtime)
             case "openapi":
                 _write_openapi()
             case _:
@@ -88,74 +87,6 @@ def _serve(settings: Settings) -> int:
         return process.exit_code()
 
 
-def _write_manifest(arguments: argparse.Namespace) -> None:
-    from service import runtime
-
-    chosen: Runtime = runtime
-    artifact = Path(arguments.file)
-    if not artifact.exists():
-        raise ArtifactError(f"{artifact} does not exist")
-    if not artifact.is_dir():
-        manifest.check_file(artifact)
-    parameters = dict(arguments.parameter)
-    inputs, outputs = tuple(arguments.input), tuple(arguments.output)
-    if not (inputs and outputs):
-        found = chosen.inspect(artifact, parameters)
-        inputs, outputs = inputs or found.inputs, outputs or found.outputs
-        parameters = {**found.parameters, **parameters}
-    try:
-        described = manifest.describe(
-            artifact,
-            name=arguments.name,
-            version=arguments.version,
-            runtime=chosen.RUNTIME,
-            inputs=inputs,
-            outputs=outputs,
-            batch=arguments.batch,
-            parameters=parameters,
-        )
-    except ValidationError as error:
-        problem = error.errors()[0]
-        if problem["loc"][0] in ("name", "version"):
-            raise ArtifactError(
-                "--name and --version may have up to 128 letters, digits, dots, dashes and "
-                "underscores"
-            ) from None
-        raise ArtifactError(problem["msg"].removeprefix("Value error, ")) from None
-    verdict = _try_out(described, artifact, chosen)
-    path = described.write(artifact.parent)
-    print(f"{path}: {described.name} {described.version}")
-    for kind, specs in (("input", inputs), ("output", outputs)):
-        for spec in specs:
-            print(f"  {kind} {spec.name} {spec.datatype} {list(spec.shape)}")
-    if verdict.batched:
-        print("  requests may share a batch" + (f": {verdict.reason}" if verdict.reason else ""))
-    else:
-        print(f"  requests run one at a time: {verdict.reason}")
-    print(f"Serve it: SERVICE_MODEL_DIR={artifact.parent} SERVICE_PREDICT_ENDPOINT=false", end=" ")
-    print("python -m service")
-
-
-def _try_out(described: Manifest, artifact: Path, runtime: Runtime) -> Verdict:
-    """Load the model and run it, so that what is wrong with it shows now.
-
-    Raises:
-        ArtifactError: it cannot be loaded or run, or does not fit the manifest.
-    """
-    device = Settings.model_fields["device"].default
-    model = runtime.load(artifact, described, threads=cpu.threads_per_worker(1), device=device)
-    manifest.check_signature(described, model.signature)
-    inputs = described.input_specs()
-    return trial.try_out(
-        checked(model, described.output_specs()),
-        described,
-        [
-            *examples.read(artifact.parent, inputs),
-            *examples.made_up(inputs, model.signature.features),
-        ],
-    )
-
-
 def _write_openapi() -> None:
     from service.main import app
 
@@ -171,28 +102,48 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     commands.add_parser("openapi", help="write the OpenAPI document to standard output")
-    describe = commands.add_parser(
-        "manifest", help="inspect an artifact and write the manifest beside it"
+    _add_manifest_arguments(
+        commands.add_parser("manifest", help="inspect an artifact and write the manifest beside it")
     )
-    describe.add_argument("file", metavar="FILE", help="the artifact, a file or a folder")
-    describe.add_argument("--name", required=True, help="name of the model, part of its URL")
-    describe.add_argument("--version", required=True, help="version of the model, part of its URL")
-    for option in ("--input", "--output"):
-        describe.add_argument(
-            option,
-            action="append",
-            default=[],
-            type=_tensor,
-            metavar="NAME:DATATYPE:SHAPE",
-            help="a tensor that the artifact does not describe, such as features:FP32:-1,4",
-        )
-    describe.add_argument(
+    return parser
+
+
+def _add_manifest_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", metavar="FILE", help="the artifact, a file or a folder")
+    parser.add_argument("--name", required=True, help="name of the model, part of its URL")
+    parser.add_argument("--version", required=True, help="version of the model, part of its URL")
+    parser.add_argument(
+        "--input",
+        action="append",
+        default=[],
+        type=_tensor,
+        metavar="NAME:DATATYPE:SHAPE",
+        help="an input that the artifact does not describe, such as features:FP32:-1,4 (-1 for "
+        "what varies), or rate:INT64: for a scalar",
+    )
+    parser.add_argument(
+        "--output",
+        action="append",
+        default=[],
+        type=_output,
+        metavar="NAME[:DATATYPE:SHAPE]",
+        help="an output to serve; without any, all are served",
+    )
+    parser.add_argument(
+        "--rename",
+        action="append",
+        default=[],
+        type=_renaming,
+        metavar="OLD=NEW",
+        help="another name for a tensor of the artifact, such as 23=boxes",
+    )
+    parser.add_argument(
         "--batch",
         choices=["auto", "always", "never"],
         default="auto",
         help="whether requests may share a batch: if running them shows it; insist; not at all",
     )
-    describe.add_argument(
+    parser.add_argument(
         "--parameter",
         action="append",
         default=[],
@@ -200,7 +151,23 @@ def _parser() -> argparse.ArgumentParser:
         metavar="KEY=JSON",
         help="a parameter of the runtime",
     )
-    return parser
+    parser.add_argument(
+        "--write-predict",
+        action="store_true",
+        help="also write a first src/service/predict.py, and what the model answers to it into "
+        "tests/golden.json; a file that you edited stays, and the new one is written beside it",
+    )
+    parser.add_argument(
+        "--columns",
+        type=lambda text: text.split(","),
+        metavar="NAME,NAME,…",
+        help="names for the columns of the model's one input; with it, predict.py is written too",
+    )
+    parser.add_argument(
+        "--force",
+        action="store_true",
+        help="with --write-predict, write over files that you edited",
+    )
 
 
 def _settings_help() -> str:
@@ -213,9 +180,22 @@ def _settings_help() -> str:
 def _tensor(text: str) -> TensorSpec:
     try:
         name, datatype, shape = text.rsplit(":", 2)
-        return TensorSpec(name, datatype.upper(), tuple(int(size) for size in shape.split(",")))
+        sizes = tuple(int(size) for size in shape.split(",")) if shape else ()
+        return TensorSpec(name, datatype.upper(), sizes)
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"'{text}' is not NAME:DATATYPE:SHAPE: {error}") from None
+
+
+def _output(text: str) -> TensorSpec | str:
+    """Read a description of a tensor, or a name alone, which may have a colon in it."""
+    return _tensor(text) if re.search(r":[A-Za-z]\w*:[-\d,]*\Z", text) else text
+
+
+def _renaming(text: str) -> tuple[str, str]:
+    old, _, new = text.rpartition("=")
+    if not (old and new):
+        raise argparse.ArgumentTypeError(f"'{text}' is not OLD=NEW")
+    return old, new
 
 
 def _parameter(text: str) -> tuple[str, Any]:

@@ -4,11 +4,19 @@ The library is imported where it is used, so that importing this module stays ch
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from service.core.manifest import ArtifactError, Manifest, external_data
-from service.core.tensors import Signature, Tensors, TensorSpec, decode_text, encode_text
+from service.core.tensors import (
+    Signature,
+    Tensors,
+    TensorSpec,
+    Undescribed,
+    decode_text,
+    encode_text,
+)
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession, NodeArg, SessionOptions
@@ -73,17 +81,17 @@ def inspect(artifact: Path, parameters: dict[str, Any]) -> Signature:
     """Read inputs and outputs from the model.
 
     Raises:
-        ArtifactError: the file is not a model, or does not describe one of its tensors.
+        ArtifactError: the file is not a model.
     """
     session = _open(artifact, threads=1, device="cpu")
-    for kind, nodes in (("input", session.get_inputs()), ("output", session.get_outputs())):
-        for node in nodes:
-            if node.type not in _DATATYPES or not node.shape:
-                raise ArtifactError(
-                    f"the {kind} '{node.name}' is {node.type} of shape {node.shape}: describe the "
-                    "tensors to serve with --input and --output"
-                )
-    return _signature(session)
+    signature = _signature(session)
+    undescribed = [
+        Undescribed(kind, node.name, f"{node.type} of shape {node.shape}")
+        for kind, nodes in (("input", session.get_inputs()), ("output", session.get_outputs()))
+        for node in nodes
+        if node.type not in _DATATYPES or not node.shape
+    ]
+    return replace(signature, undescribed=tuple(undescribed))
 
 
 def _open(artifact: Path, threads: int, device: str) -> "InferenceSession":

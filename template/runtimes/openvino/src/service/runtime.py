@@ -7,6 +7,7 @@ The library is imported where it is used, so that importing this module stays ch
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,7 +15,7 @@ import numpy as np
 
 from service.core.errors import InvalidTensors
 from service.core.manifest import ArtifactError, Manifest
-from service.core.tensors import Signature, Tensors, TensorSpec
+from service.core.tensors import Signature, Tensors, TensorSpec, Undescribed
 
 if TYPE_CHECKING:
     import openvino
@@ -90,17 +91,16 @@ def inspect(artifact: Path, parameters: dict[str, Any]) -> Signature:
     """Read inputs and outputs from the model.
 
     Raises:
-        ArtifactError: the file is not a model, or does not describe one of its tensors.
+        ArtifactError: the file is not a model.
     """
     _, model = _read(artifact)
-    for kind, ports in (("input", model.inputs), ("output", model.outputs)):
-        for port in ports:
-            if _datatype(port) not in _DATATYPES or port.partial_shape.rank.is_dynamic:
-                raise ArtifactError(
-                    f"the {kind} '{_name(port)}' is {_datatype(port)} {port.partial_shape}: "
-                    "describe the tensors to serve with --input and --output"
-                )
-    return _signature(model)
+    undescribed = [
+        Undescribed(kind, _name(port), f"{_datatype(port)} {port.partial_shape}")
+        for kind, ports in (("input", model.inputs), ("output", model.outputs))
+        for port in ports
+        if _datatype(port) not in _DATATYPES or port.partial_shape.rank.is_dynamic
+    ]
+    return replace(_signature(model), undescribed=tuple(undescribed))
 
 
 def _read(artifact: Path) -> "tuple[openvino.Core, openvino.Model]":

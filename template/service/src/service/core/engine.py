@@ -12,6 +12,7 @@ from service.core import manifest as manifests
 from service.core.batching import Batcher, Limits
 from service.core.errors import NotReady
 from service.core.examples import Examples
+from service.core.load import load
 from service.core.manifest import DEFAULT_BATCH_TOLERANCE, Manifest, ModelInfo
 from service.core.model_thread import ModelStopped, ModelThread
 from service.core.request_context import RequestContext
@@ -203,10 +204,9 @@ class Engine:
             artifact = manifests.verify(manifest, folder, self._runtime.RUNTIME)
             self.inputs, self.outputs = manifest.input_specs(), manifest.output_specs()
             self._manifest = manifest
-            model = self._runtime.load(
-                artifact, manifest, threads=threads, device=self._settings.device
+            model = load(
+                self._runtime, artifact, manifest, threads=threads, device=self._settings.device
             )
-        manifests.check_signature(manifest, model.signature)
         self._features = model.signature.features
         return checked(model, self.outputs)
 

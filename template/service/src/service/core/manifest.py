@@ -2,7 +2,7 @@
 
 import codecs
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -41,13 +41,24 @@ class ModelInfo(BaseModel):
 
 
 class Tensor(BaseModel):
-    """One tensor as the manifest spells it."""
+    """One tensor as the manifest spells it. ``artifact_name``: its name in the artifact, if other.
+
+    The service calls it by ``name`` only.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
     name: str = Field(min_length=1, max_length=256)
     datatype: str
     shape: list[int]
+    artifact_name: str | None = Field(default=None, min_length=1)
+
+    @property
+    def name_in_artifact(self) -> str:
+        return self.artifact_name or self.name
+
+    def as_in_artifact(self) -> "Tensor":
+        return Tensor(name=self.name_in_artifact, datatype=self.datatype, shape=self.shape)
 
     def spec(self) -> TensorSpec:
         return TensorSpec(self.name, self.datatype, tuple(self.shape))
@@ -82,10 +93,13 @@ class Manifest(BaseModel):
     @field_validator("inputs", "outputs")
     @classmethod
     def _names_must_differ(cls, tensors: list[Tensor]) -> list[Tensor]:
-        names = [tensor.name for tensor in tensors]
-        for name in names:
-            if names.count(name) > 1:
-                raise ValueError(f"two tensors have the name '{name}'")
+        for names in (
+            [tensor.name for tensor in tensors],
+            [tensor.name_in_artifact for tensor in tensors],
+        ):
+            for name in names:
+                if names.count(name) > 1:
+                    raise ValueError(f"two tensors have the name '{name}'")
         return tensors
 
     @cached_property
@@ -99,10 +113,22 @@ class Manifest(BaseModel):
     def output_specs(self) -> tuple[TensorSpec, ...]:
         return tuple(tensor.spec() for tensor in self.outputs)
 
+    def with_names_of_artifact(self) -> "Manifest":
+        """Return the manifest with the names in the artifact; itself, if they are no others."""
+        if all(tensor.artifact_name is None for tensor in (*self.inputs, *self.outputs)):
+            return self
+        return self.model_copy(
+            update={
+                "inputs": [tensor.as_in_artifact() for tensor in self.inputs],
+                "outputs": [tensor.as_in_artifact() for tensor in self.outputs],
+            }
+        )
+
     def write(self, folder: Path) -> Path:
         """Write the manifest into a folder and return its path."""
         path = folder / FILE_NAME
-        path.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        text = self.model_dump_json(indent=2, exclude_none=True)
+        path.write_text(text + "\n", encoding="utf-8")
         return path
 
 
@@ -116,8 +142,14 @@ def describe(
     outputs: Sequence[TensorSpec],
     batch: Batch = "auto",
     parameters: dict[str, Any] | None = None,
+    renamed: Mapping[str, str] | None = None,
 ) -> Manifest:
-    """Return the manifest of an artifact. It belongs in the artifact's folder."""
+    """Return the manifest of an artifact. It belongs in the artifact's folder.
+
+    ``inputs`` and ``outputs``: by their names in the artifact. ``renamed``: names for the service,
+    by those in the artifact.
+    """
+    names = renamed or {}
     return Manifest(
         name=name,
         version=version,
@@ -127,8 +159,8 @@ def describe(
             path.relative_to(artifact.parent).as_posix(): _digest(path)
             for path in artifact_files(artifact)
         },
-        inputs=[_tensor(spec) for spec in inputs],
-        outputs=[_tensor(spec) for spec in outputs],
+        inputs=[_tensor(spec, names) for spec in inputs],
+        outputs=[_tensor(spec, names) for spec in outputs],
         batch=batch,
         parameters=parameters or {},
     )
@@ -395,5 +427,11 @@ def _digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _tensor(spec: TensorSpec) -> Tensor:
-    return Tensor(name=spec.name, datatype=spec.datatype, shape=list(spec.shape))
+def _tensor(spec: TensorSpec, renamed: Mapping[str, str]) -> Tensor:
+    name = renamed.get(spec.name, spec.name)
+    return Tensor(
+        name=name,
+        datatype=spec.datatype,
+        shape=list(spec.shape),
+        artifact_name=None if name == spec.name else spec.name,
+    )

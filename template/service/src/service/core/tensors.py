@@ -109,6 +109,18 @@ class Feature:
 
 
 @dataclass(frozen=True, slots=True)
+class Undescribed:
+    """A tensor that an artifact has, but does not describe in full.
+
+    ``kind``: input or output. ``description``: what the artifact says of it.
+    """
+
+    kind: str
+    name: str
+    description: str
+
+
+@dataclass(frozen=True, slots=True)
 class Signature:
     """The inputs and outputs of a model, as far as its artifact describes them.
 
@@ -117,6 +129,7 @@ class Signature:
     order does, and the manifest is free to name them. ``converts``: the runtime converts from and
     to other datatypes, which the manifest may then choose. ``features``: the columns of a table, in
     the order of training. ``classes``: those of a classifier, in the order of its probabilities.
+    ``undescribed``: tensors that a manifest may only have with the owner's own description.
     ``parameters``: those that the manifest must have, so that the model takes these inputs.
     """
 
@@ -126,6 +139,7 @@ class Signature:
     converts: bool = False
     features: tuple[Feature, ...] = ()
     classes: tuple[str | int | float, ...] = ()
+    undescribed: tuple[Undescribed, ...] = ()
     parameters: Mapping[str, Any] = field(default_factory=dict)
 
 

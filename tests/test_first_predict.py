@@ -1,0 +1,276 @@
+"""A first predict.py from the artifact: straight after it, lint, types and tests are green."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import ALL_VARIANTS, COVERING_VARIANTS
+from plans import ROWS, WHOLE
+
+from inferplate.matrix import Variant
+from inferplate.running import Service
+from inferplate.wire import ask, post_json
+from inferplate.workbench import Workbench
+
+SEEDED = ("src/service/predict.py", "tests/golden.json", "tests/test_model.py")
+
+TABLE = """
+import numpy as np, pandas as pd
+from pathlib import Path
+random = np.random.default_rng(0)
+size = 300
+table = pd.DataFrame({
+    "age (years)": random.uniform(18, 90, size).round(1),
+    "city": random.choice(["Rome", "Oslo", "it's"], size),
+    "class": random.integers(0, 9, size).astype(float),
+})
+target = (table["age (years)"] > 50) ^ (table["city"] == "Rome")
+table.loc[::7, "age (years)"] = np.nan
+folder = Path("models")
+folder.mkdir(exist_ok=True)
+"""
+XGBOOST_TABLE = (
+    TABLE
+    + """
+from xgboost import XGBClassifier
+table["city"] = table["city"].astype("category")
+XGBClassifier(n_estimators=5, enable_categorical=True).fit(table, target).save_model(
+    folder / "own.ubj"
+)
+"""
+)
+LIGHTGBM_TABLE = (
+    TABLE
+    + """
+from lightgbm import LGBMClassifier
+table["city"] = table["city"].astype("category")
+model = LGBMClassifier(n_estimators=5, verbose=-1).fit(table, target)
+model.booster_.save_model(folder / "own.txt")
+"""
+)
+PIPELINE = (
+    TABLE
+    + """
+from skops.io import dump
+from sklearn.compose import make_column_transformer
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder
+columns = make_column_transformer(
+    (SimpleImputer(), ["age (years)", "class"]), (OneHotEncoder(), ["city"])
+)
+labels = np.where(target, "yes", "no")
+dump(make_pipeline(columns, LogisticRegression()).fit(table, labels), folder / "own.skops")
+"""
+)
+MATRIX = """
+from pathlib import Path
+from skops.io import dump
+from sklearn.datasets import load_diabetes
+from sklearn.linear_model import Ridge
+Path("models").mkdir(exist_ok=True)
+features, target = load_diabetes(return_X_y=True, as_frame=True)
+dump(Ridge().fit(features, target), "models/own.skops")
+"""
+RANKER = """
+from pathlib import Path
+import numpy as np
+from xgboost import DMatrix, train
+random = np.random.default_rng(0)
+rows = random.uniform(0, 1, (100, 200)).astype(np.float32)
+names = [f"feature {index}" for index in range(200)]
+data = DMatrix(rows, rows[:, 0] > 0.5, feature_names=names, qid=np.arange(100) // 10)
+Path("models").mkdir(exist_ok=True)
+train({"objective": "rank:ndcg"}, data, 5).save_model("models/own.ubj")
+"""
+DETECTOR = """
+from pathlib import Path
+import onnx
+from onnx import TensorProto as T, helper as h
+x, rate = ("x", T.FLOAT, ["N", 3]), ("rate", T.FLOAT, [])
+nodes = [
+    h.make_node("Greater", ["x", "rate"], ["m"]), h.make_node("NonZero", ["m"], ["i"]),
+    h.make_node("Transpose", ["i"], ["23"], perm=[1, 0]),
+]
+infos = [[h.make_tensor_value_info(*each) for each in side]
+         for side in ([x, rate], [("23", T.INT64, ["num_dets", 2])])]
+graph = h.make_graph(nodes, "g", *infos)
+Path("models").mkdir(exist_ok=True)
+model = h.make_model(graph, opset_imports=[h.make_opsetid("", 17)], ir_version=9)
+onnx.save(model, "models/own.onnx")
+"""
+SEQUENCE = """
+from pathlib import Path
+import torch
+class Network(torch.nn.Module):
+    def forward(self, ids):
+        return ids.float().mean(1)
+shapes = ({0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC},)
+Path("models").mkdir(exist_ok=True)
+ids = torch.ones(3, 5, dtype=torch.int64)
+program = torch.export.export(Network(), (ids,), dynamic_shapes=shapes)
+torch.export.save(program, "models/own.pt2")
+"""
+COLUMNS = ("sepal_length", "sepal width (cm)", "petal_length", "petal_width")
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model, and what its first predict.py makes of it.
+
+    ``train``: makes the artifact; without it, the example's is taken. ``good`` is answered;
+    ``bad`` has a field that is refused, by its name.
+    """
+
+    variant: Variant
+    train: str
+    options: tuple[str, ...]
+    good: dict[str, Any]
+    bad: dict[str, Any]
+    refused: str
+    answered: set[str] = field(default_factory=set)
+
+
+def case(framework: str, runtime: str, server: str, train: str, *options: str, **rest: Any) -> Any:
+    return Case(Variant(framework, runtime, server), train, options, **rest)
+
+
+IRIS = {"sepal_length": 5.1, "sepal_width_cm": 3.5, "petal_length": 1.4, "petal_width": 0.2}
+ROW = {"age_years": 30.5, "city": "Rome", "class_": 3}
+CASES = {
+    "iris with names": case(
+        *("litestar", "onnxruntime", "uvicorn", "", f"--columns={','.join(COLUMNS)}"),
+        good=IRIS,
+        bad={**IRIS, "sepal_width_cm": 1e39},
+        refused="sepal_width_cm",
+        answered={"probabilities"},
+    ),
+    "categories of XGBoost": case(
+        *("ninja", "xgboost", "granian", XGBOOST_TABLE),
+        good={"city": "Rome"},
+        bad={**ROW, "city": "Atlantis"},
+        refused="city",
+        answered={"label", "probabilities"},
+    ),
+    "categories of LightGBM": case(
+        *("fastapi", "lightgbm", "uvicorn", LIGHTGBM_TABLE),
+        good={**ROW, "age_years": None},
+        bad={**ROW, "city": "Atlantis"},
+        refused="city",
+        answered={"probabilities"},
+    ),
+    "pipeline on a DataFrame": case(
+        *("fastapi", "scikit-learn", "uvicorn", PIPELINE),
+        *("--write-predict", '--parameter=trusted=["numpy.dtype"]'),
+        good={**ROW, "age_years": None},
+        bad={**ROW, "city": "Atlantis"},
+        refused="city",
+        answered={"prediction", "probabilities"},
+    ),
+    "matrix": case(
+        *("litestar", "scikit-learn", "hypercorn", MATRIX),
+        good=dict.fromkeys(("age", "sex", "bmi", "bp", "s1", "s2", "s3", "s4", "s5", "s6"), 0.1),
+        bad=dict.fromkeys(("age", "sex", "bmi", "bp", "s1", "s2", "s3", "s4", "s5"), 0.1),
+        refused="s6",
+        answered={"prediction"},
+    ),
+    "200 columns": case(
+        *("fastapi", "xgboost", "gunicorn", RANKER),
+        good={"features": {"feature 3": 0.5}},
+        bad={"features": {"feature 200": 0.5}},
+        refused="features",
+        answered={"prediction"},
+    ),
+    "detector": case(
+        *("ninja", "onnxruntime", "uvicorn", DETECTOR),
+        *("--input=rate:FP32:", "--rename=23=boxes", "--write-predict"),
+        good={"x": [[0.1, 0.9, 0.2]], "rate": 0.5},
+        bad={"x": [[0.1, 0.9]], "rate": 0.5},
+        refused="x",
+        answered={"boxes"},
+    ),
+    "sequence": case(
+        *("litestar", "pytorch", "granian", SEQUENCE),
+        good={"ids": [1, 2, 3]},
+        bad={"ids": []},
+        refused="ids",
+        answered={"output_0"},
+    ),
+    "text": case(
+        *("fastapi", "transformers", "uvicorn", ""),
+        good={"text": "The weather was lovely."},
+        bad={"text": 3},
+        refused="text",
+        answered={"label", "probabilities"},
+    ),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CASES)
+def test_straight_after_it_everything_is_green(
+    name: str, copy_of: Callable[[Variant], Path], bench: Workbench
+) -> None:
+    case = CASES[name]
+    project = copy_of(case.variant)
+    described = json.loads((project / "models/manifest.json").read_bytes())
+    file = project / "models" / described["file"]
+    if case.train:
+        shutil.rmtree(project / "models")
+        bench.run([bench.python, "-c", case.train], project, timeout=120)
+        (file,) = (project / "models").iterdir()
+    command = ["manifest", f"models/{file.name}", "--name", "own", "--version", "1"]
+    options = case.options or ("--write-predict",)
+    said = bench.run([bench.python, "-m", "service", *command, *options], project, timeout=120)
+    assert "wrote src/service/predict.py, tests/golden.json, and the tolerance" in said
+    check_code(bench, project, "src/service/predict.py", "tests")
+    tests = ["tests/test_model.py", "tests/managed/test_openapi.py", "tests/managed/test_routes.py"]
+    bench.run([bench.python, "-m", "pytest", "-q", "-p", "no:copie", *tests], project, timeout=300)
+    with Service(project, bench.python, {"SERVICE_THREADS": "1"}) as service:
+        service.wait_ready()
+        answer = post_json(service.port, "/predict", {"instances": [case.good, case.good]})
+        assert answer.status == 200, answer.body
+        first, second = answer.json()["predictions"]
+        assert first == second
+        assert first.keys() == case.answered
+        answer = post_json(service.port, "/predict", {"instances": [case.good, case.bad]})
+        assert answer.status == 422, answer.body
+        assert case.refused in str(answer.json()["errors"][0]["field"])
+        assert ask(service.port, "GET", "/docs").status == 200
+        assert ask(service.port, "GET", "/v2/models/own").status == 200
+
+
+def check_code(bench: Workbench, project: Path, *paths: str) -> None:
+    """Lint, check the format and the types."""
+    for arguments in (["check"], ["format", "--check"]):
+        command = [bench.python, "-m", "ruff", *arguments, "--no-cache", *paths]
+        bench.run(command, project, timeout=60)
+    with bench.mypy(*paths) as command:
+        bench.run(command, project, timeout=300)
+
+
+@pytest.mark.slow
+def test_what_is_written_for_any_model_is_formatted_linted_and_typed(
+    copy_of: Callable[[Variant], Path], bench: Workbench
+) -> None:
+    project = copy_of(ALL_VARIANTS[0])
+    plans = Path(__file__).with_name("plans.py")
+    bench.run([bench.python, str(plans), "src/plans"], project, timeout=120)
+    assert len(list((project / "src/plans").iterdir())) == len(ROWS) + len(WHOLE)
+    check_code(bench, project, "src/plans")
+
+
+def test_the_service_knows_what_the_template_emits_of_the_owners_files(bench: Workbench) -> None:
+    """A text that is known stays known: projects may still have that of an older version."""
+    scaffold = bench.template() / "template/service/src/service/scaffold"
+    known = json.loads((scaffold / "seeds.json").read_bytes())
+    for variant in COVERING_VARIANTS:
+        for name in SEEDED:
+            emitted = (bench.project(variant) / name).read_bytes()
+            assert hashlib.sha256(emitted).hexdigest() in known[name], f"add {name} of {variant}"
