@@ -230,6 +230,7 @@ from sklearn.ensemble import *
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 from sklearn.svm import SVC, LinearSVC
@@ -351,6 +352,7 @@ for fitted, names, classes in (
      ["probabilities_0", "probabilities_1", "prediction"], ()),
     (RandomForestClassifier(3).fit(matrix, several),
      ["probabilities_0", "probabilities_1", "probabilities_2", "prediction"], ()),
+    (MLPClassifier(2, max_iter=2).fit(matrix, several), ["probabilities", "prediction"], ()),
     (RandomForestRegressor(3).fit(matrix, matrix), ["prediction"], ()),
     (HistGradientBoostingRegressor(loss="quantile", quantile=0.9).fit(matrix, score),
      ["prediction"], ()),

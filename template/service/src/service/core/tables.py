@@ -127,9 +127,15 @@ def frame(columns: dict[str, Array]) -> Any:
         ArtifactError: pandas is not installed.
     """
     pd = pandas()
-    # With a dtype that it is told, pandas 3 keeps None as it is.
-    series = {name: pd.Series(column, dtype=column.dtype) for name, column in columns.items()}
-    return pd.DataFrame(series, copy=False)
+    blocks: dict[np.dtype[Any], list[str]] = {}
+    for name, column in columns.items():
+        blocks.setdefault(column.dtype, []).append(name)
+    # A block at a time is much faster than a column. With a dtype, pandas 3 keeps None as it is.
+    parts = [
+        pd.DataFrame(np.column_stack([columns[name] for name in names]), None, names, dtype)
+        for dtype, names in blocks.items()
+    ]
+    return parts[0] if len(parts) == 1 else pd.concat(parts, axis=1)[list(columns)]
 
 
 def unknown(name: str, categories: Sequence[object], column: Array) -> Refused | None:
