@@ -295,16 +295,22 @@ def test_a_switch_names_the_users_files_that_were_written_for_the_old_answers(
     assert (project / "models/own.onnx").read_text(encoding="utf-8") == "weights\n"
 
 
+@pytest.mark.parametrize("by_copier", [False, True], ids=["inferplate", "copier"])
 def test_own_runtime_is_left_alone_by_an_update(
-    make_project: MakeProject, bench: Workbench
+    by_copier: bool, make_project: MakeProject, forked: Path
 ) -> None:
-    project = make_project(Variant("fastapi", "python", "uvicorn"))
+    seed = "template/runtimes/python/src/service/runtime.py"
+    release(forked, "v0.4.0", {seed: first("# since 0.4.0")})
+    project = of(forked, make_project(Variant("fastapi", "python", "uvicorn")))
     runtime = project / "src/service/runtime.py"
     save(project, {"src/service/runtime.py": new("# mine\n")})
-    plan = update(project, server="granian", framework="ninja")
-    assert (plan.conflicts, plan.to_port) == ({}, [])
-    commit(Git(project), "switched")
-    assert update(project, NEWEST).conflicts == {}
+    if by_copier:
+        copier_update(project)
+    else:
+        assert update(project).conflicts == {}
+        commit(Git(project), "updated")
+        plan = update(project, server="granian", framework="ninja")
+        assert (plan.conflicts, plan.to_port) == ({}, [])
     assert runtime.read_text(encoding="utf-8") == "# mine\n"
 
 
