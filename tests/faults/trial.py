@@ -161,7 +161,9 @@ class Trials:
         output = (self._folder / "output").read_text(encoding="utf-8", errors="replace")
         if code == _NO_TESTS or (code == _USAGE and "file or directory not found" in output):
             raise FaultError(f"{fault.name}: there are no such tests\n{output[-500:]}")
-        failed = [line for line in output.splitlines() if line.startswith(("FAILED", "ERROR"))]
+        failed = [
+            line for line in output.splitlines() if line.startswith(("FAILED tests", "ERROR tests"))
+        ]
         by = failed[0].split(" - ")[0].split(maxsplit=1)[-1] if failed else f"exit code {code}"
         return code, by
 

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import anyio
 import httpx
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ from service.core.engine import Engine
 from service.core.errors import DeadlineExceeded
 from service.core.manifest import Manifest
 from service.core.tensors import Tensors, TensorSpec
+from service.core.trial import Verdict
 from service.interfaces import Model
 from service.ops.connections import Connections, connection_limit
 from service.ops.logs import configure_logging
@@ -196,6 +198,7 @@ async def test_predict_endpoint(serve: Serve) -> None:
             document = (await service.client.get("/openapi.json")).json()
         assert answer.status_code == (200 if there else 404)
         assert ("/predict" in document["paths"]) is there
+        assert ("PredictRequest" in document["components"]["schemas"]) is there
 
 
 async def test_warmup(start: Start, folder: Path) -> None:
@@ -214,7 +217,7 @@ async def test_request_timeout(serve: Serve) -> None:
     async with serve(model, request_timeout=0.2) as service:
         model.gate.clear()
         answer = await ask(service, 1)
-        with pytest.raises(DeadlineExceeded):
+        with anyio.fail_after(5), pytest.raises(DeadlineExceeded):
             await service.engine.infer({"x": np.ones((1, 2), np.float32)})
         model.gate.set()
     assert answer.status_code == 504
@@ -236,6 +239,12 @@ async def test_max_batch_size(serve: Serve) -> None:
         assert service.engine.max_batch_size == 3
         await ask(service, *range(20, 28))
     assert model.batches == [3, 3, 2]
+
+
+@pytest.mark.parametrize(("seconds", "chosen"), [(0.05, 1), (0.15, 2), (1.0, 4)])
+def test_largest_batch_keeps_the_latency(seconds: float, chosen: int) -> None:
+    engine = Engine(Settings(max_batch_latency=seconds), FakeRuntime(Doubler()))
+    assert engine._largest_batch(Verdict(True, "", {1: 0.1, 2: 0.11, 4: 0.2})) == chosen
 
 
 async def test_max_batch_latency(start: Start, folder: Path) -> None:
