@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 UV := UV_COMPILE_BYTECODE=1 $(BIN)/uv pip install --quiet --python $(BIN)/python
 PYTEST := $(BIN)/pytest --verbose --numprocesses $(JOBS) --dist worksteal
 
-.PHONY: help demo environment newest test test-quick test-images lint snapshots clean
+.PHONY: help demo environment newest test test-quick test-images faults lint snapshots clean
 
 help: ## List these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -33,6 +33,9 @@ test-quick: $(VENV)/.test ## Check one variant per framework, runtime and server
 test-images: $(VENV)/.test ## Build twelve images with a Docker engine, run and ask them
 	tests/system-packages
 	$(PYTEST) --require-images $(ARGS) tests/test_images.py
+
+faults: $(VENV)/.test ## Plant faults one at a time, and name those that no test notices
+	PYTHONPATH=tests $(BIN)/python -m faults $(ARGS)
 
 lint: $(VENV)/.test ## Check style and types, of the fragments too
 	$(BIN)/ruff check

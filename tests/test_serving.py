@@ -526,6 +526,35 @@ def test_ipv6(start: Start, workers: int) -> None:
     assert service.end(signal.SIGTERM, 10)[0] == 0
 
 
+@pytest.mark.parametrize("workers", [1], indirect=True)
+def test_it_listens_on_its_address_only(start: Start) -> None:
+    """Linux has all of 127.0.0.0/8 on the loopback interface."""
+    service = start(SERVICE_HOST="127.0.0.2")
+
+    def answers(host: str) -> bool:
+        connection = http.client.HTTPConnection(host, service.port, timeout=5)
+        try:
+            connection.request("GET", "/v2/health/ready")
+            return connection.getresponse().status == 200
+        except (OSError, http.client.HTTPException):
+            return False
+        finally:
+            connection.close()
+
+    assert eventually(lambda: answers("127.0.0.2"), 15), service.text
+    assert not answers("127.0.0.1")
+    assert service.end(signal.SIGTERM, 10)[0] == 0
+
+
+@pytest.mark.parametrize("workers", [3], indirect=True)
+def test_as_many_workers_as_are_set(start: Start) -> None:
+    service = start()
+    service.wait_ready()
+    pids = service.wait_workers(3)
+    assert service.pids("imported") == pids
+    assert service.end(signal.SIGTERM, 10)[0] == 0
+
+
 def test_metrics_are_those_of_all_workers(start: Start, workers: int) -> None:
     service = start()
     service.wait_ready()

@@ -17,6 +17,8 @@ from inferplate.wire import HOST, ask, samples
 from inferplate.workbench import project_environment, tail
 
 GRACEFUL_SECONDS: Final = 10.0
+_LISTEN_SECONDS: Final = 30.0
+"""Until a service accepts a connection; models are loaded after that."""
 _READY_SECONDS: Final = 120.0
 _EXIT_MARGIN: Final = 5.0
 _PORTS: Final = range(10_000, 32_000)
@@ -81,14 +83,19 @@ class Service:
         """Wait until the service says that it is ready, with every worker.
 
         Raises:
-            CheckFailed: it ended, or was not ready in time.
+            CheckFailed: it ended, does not listen, or was not ready in time.
         """
 
+        def listens() -> bool:
+            self._check_running()
+            return accepts(self.port)
+
         def ready() -> bool:
-            if self.ended:
-                raise self.failure(f"the service ended with {self._process.returncode}")
+            self._check_running()
             return self.answers_ready() and self.ready_workers() >= self._workers
 
+        if not wait_until(listens, _LISTEN_SECONDS):
+            raise self.failure(f"the service does not listen after {_LISTEN_SECONDS:g} s")
         if not wait_until(ready, _READY_SECONDS):
             raise self.failure(f"the service is not ready after {_READY_SECONDS:g} s")
 
@@ -121,6 +128,10 @@ class Service:
         if code:
             raise self.failure(f"the service exited with {code} after SIGTERM")
 
+    def _check_running(self) -> None:
+        if self.ended:
+            raise self.failure(f"the service ended with {self._process.returncode}")
+
     def failure(self, text: str) -> CheckFailed:
         """Make a failure that shows the end of the service's log."""
         return CheckFailed(f"{text}\n{tail(self.log.read_bytes())}")
@@ -135,6 +146,13 @@ class Service:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
+
+
+def accepts(port: int) -> bool:
+    """Return whether something accepts connections on a port of the loopback interface."""
+    with suppress(OSError), socket.create_connection((HOST, port), timeout=2):
+        return True
+    return False
 
 
 def answers_ready(port: int) -> bool:

@@ -32,10 +32,15 @@ async def test_idle_service_does_not_wait_for_company(serve: Serve) -> None:
 
 
 async def test_delay_gathers_company(serve: Serve) -> None:
+    """Of requests that come in one turn of the event loop, no delay would be needed."""
     model = Doubler()
-    async with serve(model, max_batch_delay=0.2, warmup=False) as service:
-        answers = await asyncio.gather(ask(service, 1), ask(service, 2))
-    assert [outputs(answer) for answer in answers] == [[2], [4]]
+    async with serve(model, max_batch_delay=0.5, warmup=False) as service:
+        first = asyncio.create_task(ask(service, 1))
+        await until(lambda: service.engine.queued_rows == 1)
+        await asyncio.sleep(0.05)
+        assert model.batches == []
+        second = await ask(service, 2)
+        assert [outputs(await first), outputs(second)] == [[2], [4]]
     assert model.batches == [2]
 
 

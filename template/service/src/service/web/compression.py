@@ -116,5 +116,6 @@ def preferred_encoding(accept_encoding: bytes) -> bytes:
     accepted = {}
     for entry in accept_encoding.lower().split(b","):
         coding, _, weight = entry.partition(b";")
-        accepted[coding.strip()] = weight.replace(b" ", b"") not in (b"q=0", b"q=0.0")
+        # A weight of zero has up to three decimals: q=0.000 (RFC 9110, 12.4.2).
+        accepted[coding.strip()] = weight.replace(b" ", b"").rstrip(b"0") not in (b"q=", b"q=0.")
     return next((coding for coding in _WINDOW_BITS if accepted.get(coding)), b"")

@@ -1,0 +1,1 @@
+"""Plants faults in the template, one at a time, and reports those that no test notices."""

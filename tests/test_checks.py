@@ -1,0 +1,169 @@
+"""The checks of ``inferplate verify``: each of them fails on variants that are broken for it."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from inferplate import live, running
+from inferplate.checks import CHECKS
+from inferplate.errors import CheckFailed
+from inferplate.matrix import Variant
+from inferplate.workbench import Workbench
+
+VARIANT = Variant("fastapi", "onnxruntime", "uvicorn")
+Breaks = Callable[..., Workbench]
+
+
+@pytest.fixture
+def broken(bench: Workbench, tmp_path: Path) -> Breaks:
+    """Give a workbench in which a file of the variant, or of the template, is changed."""
+
+    def make(path: str, old: str, new: str, *, template: bool = False) -> Workbench:
+        made = Workbench(tmp_path / "bench", bench.python)
+        project = made.root / "variants" / VARIANT.name
+        shutil.copytree(bench.template(), made.root / "template")
+        shutil.copytree(bench.project(VARIANT), project)
+        shutil.copytree(bench.artifact(VARIANT), made.root / "trained/onnxruntime/models")
+        changed = (made.root / "template" if template else project) / path
+        text = changed.read_text(encoding="utf-8") if changed.exists() else ""
+        assert text.count(old) == 1 or not old
+        changed.write_text(text.replace(old, new) if old else text + new, encoding="utf-8")
+        return made
+
+    return make
+
+
+class Case(NamedTuple):
+    """A variant that is broken. ``path`` and ``template``: where; ``told``: what the check says."""
+
+    check: str
+    path: str
+    old: str
+    new: str
+    told: str
+    template: bool = False
+
+
+MODULE = "src/service/predict.py"
+FRONT = "src/service/web/front.py"
+MAIN = "src/service/__main__.py"
+SERVER = "src/service/server.py"
+PROJECT = "pyproject.toml"
+FAILS = "\n\ndef test_broken() -> None:\n    raise AssertionError\n"
+CASES = {
+    "a leftover of the template": Case(
+        *("render", "template/service/healthcheck.py", "", "# {{ '{{ slug }}' }}\n"),
+        *("healthcheck.py", True),
+    ),
+    "renders that differ": Case(
+        *("render", "template/service/README.md.jinja", "", "{{ range(10**4) | random }}\n"),
+        *("two renders differ", True),
+    ),
+    "an import too many": Case("lint", MODULE, "", "import os\n", "F401"),
+    "another format": Case("lint", MODULE, "", "number  =  1\n", "number = 1"),
+    "a wrong type": Case("types", MODULE, "", 'number: int = ""\n', "Incompatible types"),
+    "no type": Case("types", MODULE, "", "def f(a): return a\n", "missing a type annotation"),
+    "an import": Case(
+        *("dependencies", MODULE, "", "import yaml\n"),
+        "src imports yaml, of pyyaml, without declaring it",
+    ),
+    "an import of the tests": Case(
+        "dependencies", "tests/test_model.py", "", "import yaml\n", "tests imports yaml"
+    ),
+    "an import of the training": Case(
+        "dependencies", "train.py", "", "import yaml\n", "train.py imports yaml"
+    ),
+    "a declaration": Case(
+        *("dependencies", PROJECT, "\ndependencies = [", '\ndependencies = [\n  "pyyaml",'),
+        "pyproject.toml declares pyyaml, which src does not import",
+    ),
+    "a declaration for the training": Case(
+        *("dependencies", PROJECT, "\ntrain = [", '\ntrain = [\n  "pyyaml",'),
+        "the group 'train' declares pyyaml",
+    ),
+    "a description": Case(
+        "openapi", MODULE, '"The most probable species"', '"A species"', "is not openapi-iris.json"
+    ),
+    "a managed test": Case("suite", "tests/managed/test_cpu.py", "", FAILS, "test_broken"),
+    "a test of the owner": Case("suite", "tests/test_model.py", "", FAILS, "test_broken"),
+    "a service that ends": Case(
+        "server", MAIN, "    _exit(main())", "    _exit(3)", "ended with 3"
+    ),
+    "a service that does not listen": Case(
+        *("server", MAIN, "    _exit(main())", "    threading.Event().wait(60)"),
+        "the service does not listen after 3 s",
+    ),
+    "another prediction": Case(
+        *("server", "tests/golden.json", '"setosa": 0.9785', '"setosa": 0.8785'),
+        "tests/golden.json has",
+    ),
+    "another name of the model": Case(
+        *("server", "src/service/core/predictor.py", "return self._engine.model\n"),
+        'return ModelInfo(name="other", version="1")\n',
+        "names the model",
+    ),
+    "rows of others in the protocol": Case(
+        *("server", "src/service/web/oip/endpoints.py"),
+        "        tensors = await engine.infer(inputs, cycle.context)\n",
+        "        tensors = await engine.infer(inputs, cycle.context)\n"
+        "        tensors = {name: array[::-1] for name, array in tensors.items()}\n",
+        "for instance 0 /predict answers",
+    ),
+    "other binary answers": Case(
+        *("server", "src/service/web/oip/codec.py", "else buffer.tobytes()\n"),
+        "else buffer[::-1].tobytes()\n",
+        "answers differently in binary and in JSON",
+    ),
+    "other counts": Case(
+        *("server", FRONT, "            metrics.record_answer(method, cycle.route,"),
+        "            metrics.record_answer(method, cycle.route, cycle.status, 0)\n"
+        "            metrics.record_answer(method, cycle.route,",
+        "requests to /predict",
+    ),
+    "a request that SIGTERM cuts": Case(
+        *("server", SERVER, "self.should_exit = True", "__import__('os')._exit(0)"),
+        "SIGTERM",
+    ),
+    "a request in flight that is refused": Case(
+        *("server", FRONT, "        if not body:\n"),
+        "        if process.draining():\n            raise NotFound\n        if not body:\n",
+        "the request in flight at SIGTERM answers 404",
+    ),
+    "another exit code": Case(
+        *("server", MAIN, "    _exit(main())", "    _exit(main() or 3)"), "exited with 3"
+    ),
+    "no end": Case(
+        *("server", SERVER, "self.should_exit = True", "pass"), "still runs 2 s after SIGTERM"
+    ),
+}
+
+
+def leave_out_others(project: Path, test: str) -> None:
+    """Remove most tests of a project, which would take their time."""
+    for path in project.glob("tests/managed/test_*.py"):
+        if path != project / test and path.name != "test_cpu.py":
+            path.unlink()
+
+
+@pytest.fixture(autouse=True)
+def _short_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(running, "GRACEFUL_SECONDS", 1.0)
+    monkeypatch.setattr(running, "_EXIT_MARGIN", 1.0)
+    monkeypatch.setattr(live, "_NOTICE_SECONDS", 2.0)
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=list(CASES))
+def test_a_broken_variant_fails(
+    case: Case, broken: Breaks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if "listen" in case.told:
+        monkeypatch.setattr(running, "_LISTEN_SECONDS", 3.0)
+    made = broken(case.path, case.old, case.new, template=case.template)
+    if case.check == "suite":
+        leave_out_others(made.project(VARIANT), case.path)
+    with pytest.raises(CheckFailed) as failure:
+        CHECKS[case.check].run(made, VARIANT)
+    assert case.told in str(failure.value)
