@@ -19,6 +19,9 @@ from inferplate.workbench import Workbench
 _LOADED_BY_NAME: Final = frozenset({"httptools", "scikit-learn", "uvloop"})
 """Distributions that others load if they are installed; nothing imports them."""
 
+_OPTIONAL: Final = frozenset({"pandas"})
+"""Distributions that are imported only where a manifest asks for them; else a line says so."""
+
 _OWN: Final = frozenset({"service", "conftest", "managed", "train"})
 
 
@@ -33,16 +36,16 @@ def disagreements(project: Path) -> Iterator[str]:
     """Describe each import that is not declared and each declaration that nothing imports."""
     document = tomllib.loads((project / "pyproject.toml").read_text(encoding="utf-8"))
     groups = document.get("dependency-groups", {})
-    needed = _distributions(document["project"]["dependencies"])
-    training = _distributions(groups.get("train", []))
-    developing = _distributions(groups.get("dev", []))
+    needed = distributions(document["project"]["dependencies"]) | _OPTIONAL
+    training = distributions(groups.get("train", []))
+    developing = distributions(groups.get("dev", []))
     service = _imports(project.glob("src/**/*.py"))
     train = _imports([project / "train.py"])
     tests = _imports(project.glob("tests/**/*.py"))
     yield from _undeclared("src", service, needed)
     yield from _undeclared("train.py", train, needed | training)
     yield from _undeclared("tests", tests, needed | developing)
-    for name in sorted(needed - _named(service) - _LOADED_BY_NAME):
+    for name in sorted(needed - _named(service) - _LOADED_BY_NAME - _OPTIONAL):
         yield f"pyproject.toml declares {name}, which src does not import"
     for name in sorted(training - _named(train)):
         yield f"the group 'train' declares {name}, which train.py does not import"
@@ -69,7 +72,7 @@ def _installed() -> dict[str, list[str]]:
     return dict(packages_distributions())
 
 
-def _distributions(requirements: Iterable[Any]) -> set[str]:
+def distributions(requirements: Iterable[Any]) -> set[str]:
     """Return the names of those that this platform needs."""
     parsed = [Requirement(each) for each in requirements if isinstance(each, str)]
     return {

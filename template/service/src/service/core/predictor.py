@@ -2,12 +2,12 @@
 
 import asyncio
 import functools
+import json
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from typing import Any, Final, Generic, TypeVar
 
 import numpy as np
 from pydantic import BaseModel
-from pydantic_core import to_json
 
 from service.core.engine import Engine
 from service.core.errors import InferenceFailed, InvalidTensors, Refused
@@ -255,7 +255,7 @@ class Predictor(Generic[InstanceT, PredictionT]):
         given: list[Any] = self._instance.model_json_schema().get("examples", [])
         if not given:
             return None
-        instances = [self._instance.model_validate_json(to_json(example)) for example in given]
+        instances = [self._instance.model_validate_json(json.dumps(example)) for example in given]
         try:
             made = [
                 await each if isinstance(each := self._tensors([instance]), Awaitable) else each

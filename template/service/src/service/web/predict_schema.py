@@ -1,6 +1,7 @@
 """The request and the response of /predict, around the owner's instances and predictions."""
 
 import functools
+import json
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Generic, Self, TypeVar, get_args
 
@@ -13,7 +14,6 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
-from pydantic_core import to_json
 
 from service.core.manifest import ModelInfo
 from service.web.errors import LISTED_ERRORS, InvalidValues, field_path
@@ -93,7 +93,7 @@ def _validate_as_json(instances: list[Any], adapter: TypeAdapter[list[Any]]) -> 
         InvalidValues: some are wrong.
     """
     try:
-        return adapter.validate_json(to_json(instances, inf_nan_mode="constants"))
+        return adapter.validate_json(json.dumps(instances))
     except ValidationError as error:
         listed = [(f"instances.{path}", reason) for path, reason in _errors(error)]
         raise InvalidValues(listed, error.error_count()) from None
