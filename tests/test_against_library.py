@@ -22,7 +22,7 @@ labels = (rows[:, :3] > 0).astype(int)
 def served(artifact, parameters=None, inputs=(), outputs=()):
     described = describe(artifact, inputs, outputs, parameters)
     (name,) = (spec.name for spec in described.input_specs())
-    (output,) = described.output_specs()
+    output = described.output_specs()[0]
     model = load(artifact, described)
     answer = model.run({name: few.astype(described.input_specs()[0].dtype)})[output.name]
     alone = [model.run({name: few[n : n + 1].astype(described.input_specs()[0].dtype)})
