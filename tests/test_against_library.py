@@ -22,14 +22,16 @@ labels = (rows[:, :3] > 0).astype(int)
 def served(artifact, parameters=None, inputs=(), outputs=()):
     described = describe(artifact, inputs, outputs, parameters)
     (name,) = (spec.name for spec in described.input_specs())
-    output = described.output_specs()[0]
     model = load(artifact, described)
-    answer = model.run({name: few.astype(described.input_specs()[0].dtype)})[output.name]
+    answers = model.run({name: few.astype(described.input_specs()[0].dtype)})
     alone = [model.run({name: few[n : n + 1].astype(described.input_specs()[0].dtype)})
              for n in range(len(few))]
-    assert output.accepts(answer.shape), (output, answer.shape)
-    assert np.allclose(np.concatenate([each[output.name] for each in alone]), answer, atol=1e-6)
-    return answer
+    for output in described.output_specs():
+        answer = answers[output.name]
+        assert output.accepts(answer.shape), (output, answer.shape)
+        one_by_one = np.concatenate([each[output.name] for each in alone])
+        assert np.allclose(one_by_one, answer, atol=1e-6)
+    return [answers[output.name] for output in described.output_specs()]
 
 def both(values):
     return np.column_stack((1 - values, values))
@@ -51,7 +53,8 @@ artifact = Path("against.ubj")
 def check(estimator, target, right, **fit):
     estimator.fit(rows, target, **fit)
     estimator.save_model(artifact)
-    same(served(artifact), right(estimator))
+    (found,) = served(artifact)
+    same(found, right(estimator))
 
 small = {"n_estimators": 8, "max_depth": 3}
 probabilities = lambda estimator: estimator.predict_proba(few)
@@ -84,7 +87,8 @@ artifact = Path("against.txt")
 def check(estimator, target, right, **fit):
     estimator.fit(rows, target, **fit)
     estimator.booster_.save_model(artifact)
-    same(served(artifact), right(estimator))
+    (found,) = served(artifact)
+    same(found, right(estimator))
 
 small = {"n_estimators": 8, "max_depth": 3, "verbosity": -1}
 probabilities = lambda estimator: estimator.predict_proba(few.astype(np.float64))
@@ -113,21 +117,22 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.svm import LinearSVC
 
-def check(estimator, target, method, asked=None):
+def check(estimator, target, *methods, asked=None):
     estimator.fit(rows.astype(np.float64), target)
     parameters = {**save(estimator), **({"method": asked} if asked else {})}
-    same(served(artifact, parameters), getattr(estimator, method)(few.astype(np.float64)))
+    for found, method in zip(served(artifact, parameters), methods, strict=True):
+        same(found, getattr(estimator, method)(few.astype(np.float64)))
 
-check(LogisticRegression(), binary, "predict_proba")
-check(RandomForestClassifier(8), classes, "predict_proba")
-check(OneVsRestClassifier(LogisticRegression()), labels, "predict_proba")
+check(LogisticRegression(), binary, "predict_proba", "predict")
+check(RandomForestClassifier(8), classes, "predict_proba", "predict")
+check(OneVsRestClassifier(LogisticRegression()), labels, "predict_proba", "predict")
 check(LinearRegression(), numbers, "predict")
 check(RandomForestRegressor(8), several, "predict")
-check(LinearSVC(), binary, "predict")
-check(LinearSVC(), binary, "decision_function", "decision_function")
-check(LinearSVC(), classes, "decision_function", "decision_function")
-check(RandomForestClassifier(8), classes, "predict", "predict")
-check(StandardScaler(), None, "transform", "transform")
+check(LinearSVC(), binary, "predict", "decision_function")
+check(LinearSVC(), binary, "decision_function", asked="decision_function")
+check(LinearSVC(), classes, "decision_function", asked="decision_function")
+check(RandomForestClassifier(8), classes, "predict", asked="predict")
+check(StandardScaler(), None, "transform", asked="transform")
 """
 )
 TRANSFORMERS = (
@@ -147,7 +152,8 @@ for kind in (None, "single_label_classification", "multi_label_classification"):
     tokenizer = AutoTokenizer.from_pretrained(folder)
     classifier = AutoModelForSequenceClassification.from_pretrained(folder).eval()
     longest = min(tokenizer.model_max_length, config["max_position_embeddings"])
-    texts = ["a good film", "bad", "", "good bad " * 2000, "bad film " * (longest // 4) + "good"]
+    texts = ["a good film", "bad", "", "bad " * 10 + "good " * (longest // 2)]
+    texts += ["bad " * longest + "good " * 2000, "good " * (longest // 2) + "bad " * 2000]
     served = model.run({"text": text(*texts)})["probabilities"]
     for row, each in zip(served, texts, strict=True):
         tokens = tokenizer(each, truncation=True, max_length=longest, return_tensors="pt")
@@ -192,12 +198,143 @@ for outputs in ((), (sums, differences), (differences, sums), (sums,)):
         assert np.array_equal(array, right[name])
 """
 )
+PYTORCH = (
+    COMMON
+    + """
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+torch.manual_seed(0)
+a, b = torch.randn(5, 3), torch.randn(5, 3)
+batch = {"a": a.numpy(), "b": b.numpy()}
+rows = torch.export.Dim("rows")
+dynamic = {"a": {0: rows}, "b": {0: rows}}
+
+class Network(nn.Module):
+    def __init__(self, answer):
+        super().__init__()
+        self.first, self.second = nn.Linear(3, 2), nn.Linear(3, 2)
+        self.norm, self.dropout = nn.BatchNorm1d(2), nn.Dropout(0.5)
+        self.norm.running_mean += 0.3
+        self.answer = answer
+
+    def forward(self, a, b):
+        return self.answer(self.dropout(self.norm(self.first(a) - 2 * self.second(b))))
+
+ANSWERS = {
+    "regression": lambda hidden: hidden[:, :1],
+    "binary": lambda hidden: hidden[:, 0].sigmoid(),
+    "classes": lambda hidden: hidden.softmax(dim=-1),
+    "pair": lambda hidden: (hidden[:, :1], hidden.sigmoid()),
+    "dictionary": lambda hidden: {"wide": hidden, "narrow": hidden[:, :1].sigmoid()},
+}
+
+def regression():
+    return Network(ANSWERS["regression"])
+
+def same(found, right):
+    right = right.detach().numpy()
+    assert found.shape == right.shape, (found.shape, right.shape)
+    assert np.allclose(found, right, atol=1e-6), (found[:2], right[:2])
+    assert np.ptp(found) > 1e-3
+
+for kind, answer in ANSWERS.items():
+    network = Network(answer).eval()
+    right = network(a, b)
+    artifact = Path(f"{kind}.pt2")
+    for passed in ((a, b), (a,)):
+        named = {"b": b} if len(passed) == 1 else {}
+        program = torch.export.export(network, passed, named, dynamic_shapes=dynamic)
+        torch.export.save(program, artifact)
+        described = describe(artifact)
+        names = [spec.name for spec in described.output_specs()]
+        by_name = right if isinstance(right, dict) else dict(
+            zip(names, right if isinstance(right, tuple) else (right,), strict=True)
+        )
+        orders = {tuple(names), *([tuple(names[::-1])] if kind == "dictionary" else [])}
+        for order in orders:
+            specs = {spec.name: spec for spec in described.output_specs()}
+            described = describe(artifact, outputs=[specs[name] for name in order])
+            found = load(artifact, described).run(batch)
+            assert found.keys() == by_name.keys()
+            for name, array in found.items():
+                same(array, by_name[name])
+
+network = regression().eval()
+artifact = Path("regression.safetensors")
+save_file(network.state_dict(), artifact)
+tensor = lambda name, width: TensorSpec(name, "FP32", (-1, width))
+described = describe(
+    artifact,
+    inputs=(tensor("a", 3), tensor("b", 3)),
+    outputs=(tensor("value", 1),),
+    parameters={"module": "against:regression"},
+)
+same(load(artifact, described).run(batch)["value"], network(a, b))
+"""
+)
+OPENVINO = (
+    COMMON
+    + """
+import openvino
+from openvino import opset13 as ops
+
+random = np.random.default_rng(7)
+a, b = (random.normal(size=(5, 3)).astype(np.float32) for _ in range(2))
+weights = random.normal(size=(3, 2)).astype(np.float32)
+first, second = (ops.parameter([-1, 3], np.float32) for _ in range(2))
+first.output(0).set_names({"a"})
+second.output(0).set_names({"b"})
+hidden = ops.matmul(ops.subtract(first, second), weights, False, False)
+outputs = {
+    "regression": ops.reduce_sum(hidden, np.array([1]), keep_dims=True),
+    "binary": ops.sigmoid(ops.reduce_sum(hidden, np.array([1]), keep_dims=False)),
+    "classes": ops.softmax(hidden, axis=1),
+}
+for name, node in outputs.items():
+    node.output(0).set_names({name})
+whole = openvino.Model(list(outputs.values()), [second, first], "against")
+artifact = Path("against.xml")
+openvino.save_model(whole, artifact, compress_to_fp16=False)
+exact = {"EXECUTION_MODE_HINT": "ACCURACY"}
+right = openvino.Core().compile_model(whole, "CPU", exact)({"a": a, "b": b})
+specs = describe(artifact).output_specs()
+for chosen in (specs, specs[::-1], specs[1:], specs[:1]):
+    found = load(artifact, describe(artifact, outputs=chosen)).run({"a": a, "b": b})
+    assert found.keys() == {spec.name for spec in chosen}
+    for name, array in found.items():
+        assert array.shape == right[name].shape
+        assert np.allclose(array, right[name], atol=1e-6)
+        assert np.ptp(array) > 1e-3
+"""
+)
+PYTHON = (
+    COMMON
+    + DATA
+    + """
+from sklearn.linear_model import LogisticRegression
+
+artifact = Path("against.npz")
+for target in (binary, classes):
+    fitted = LogisticRegression().fit(rows, target)
+    weights, bias = fitted.coef_.T, fitted.intercept_
+    if len(fitted.classes_) == 2:
+        weights, bias = np.hstack((0 * weights, weights)), np.append(0, bias)
+    np.savez(artifact, weights=weights.astype(np.float32), bias=bias.astype(np.float32))
+    (found,) = served(artifact)
+    same(found, fitted.predict_proba(few))
+"""
+)
 CASES = {
     "xgboost": XGBOOST,
     "lightgbm": LIGHTGBM,
     "scikit-learn": SCIKIT_LEARN,
     "transformers": TRANSFORMERS,
     "onnxruntime": ONNX,
+    "pytorch": PYTORCH,
+    "openvino": OPENVINO,
+    "python": PYTHON,
 }
 
 

@@ -15,6 +15,13 @@ WHOLE_SUITE: Final = ("tests",)
 _DEFAULTS: Final = Variant("fastapi", "onnxruntime", "uvicorn")
 _FOLDERS: Final = {"runtimes": "runtime", "servers": "server"}
 _FRAMEWORKS: Final = ("fastapi", "litestar", "ninja")
+_RUNTIME_TESTS: Final = (
+    "tests/test_runtimes.py",
+    "tests/test_against_library.py",
+    "tests/test_tables.py",
+    "tests/test_batch_axis.py",
+    "tests/test_odd_models.py",
+)
 _SERVER_TESTS: Final = ("tests/test_serving.py", "tests/test_connections.py")
 _EQUIVALENT: Final = FOLDER / "equivalent.toml"
 
@@ -112,7 +119,7 @@ def tests_of(file: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     if first == "servers":
         return (), (*_SERVER_TESTS, "-k", second)
     if first == "runtimes":
-        return WHOLE_SUITE, ("tests/test_runtimes.py", "-k", second)
+        return ("tests/test_model.py",), (*_RUNTIME_TESTS, "-k", f"{second} or odd_model")
     return WHOLE_SUITE, ()
 
 

@@ -1,6 +1,7 @@
 """Plants faults in a copy of the repository and runs the tests that should notice."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -15,7 +16,7 @@ from typing import Final, Self
 
 import psutil
 
-from faults.fault import Fault, FaultError
+from faults.fault import WHOLE_SUITE, Fault, FaultError
 from inferplate.checks import FOREIGN_PLUGINS
 from inferplate.errors import InferplateError
 from inferplate.matrix import Variant
@@ -38,8 +39,11 @@ _PARTS: Final = (
 )
 _JUNK: Final = shutil.ignore_patterns("__pycache__", ".*_cache", "*.py[co]")
 _LIMIT: Final = 600.0
-_MARGIN: Final = 30.0
-_SLOWDOWN: Final = 4
+_TEST_LIMIT: Final = 90
+_EACH: Final = (
+    *("-o", f"faulthandler_timeout={_TEST_LIMIT}"),
+    *("-o", "faulthandler_exit_on_timeout=true"),
+)
 _DISABLED: Final = [
     part for plugin in (*FOREIGN_PLUGINS, "cacheprovider") for part in ("-p", f"no:{plugin}")
 ]
@@ -65,7 +69,7 @@ class Trials:
     def __init__(self, root: Path, artifacts: Workbench) -> None:
         self._root: Final = root
         self._artifacts: Final = artifacts
-        self._sound: Final = dict[tuple[Variant, tuple[str, ...], bool], float]()
+        self._sound: Final = set[tuple[Variant, tuple[str, ...], bool]]()
 
     def __enter__(self) -> Self:
         self._folder = Path(tempfile.mkdtemp(prefix="faults-"))
@@ -93,45 +97,47 @@ class Trials:
             raise FaultError(f"{fault.name}: there is no such file")
         sound = path.read_bytes()
         changed = fault.plant(sound.decode("utf-8"))
-        limits = [self._sound_seconds(fault, emitted) for emitted in (True, False)]
         began = time.monotonic()
         path.write_text(changed, encoding="utf-8")
         try:
-            by = self._tests_that_fail(fault, limits)
+            emitted, by, failed = self._tests_that_fail(fault)
         finally:
             path.write_bytes(sound)
-        return Outcome(fault, bool(by), by, time.monotonic() - began)
+        seconds = time.monotonic() - began
+        self._check_without(fault, failed, emitted=emitted)
+        return Outcome(fault, bool(by), by, seconds)
 
-    def _tests_that_fail(self, fault: Fault, limits: Sequence[float]) -> str:
-        for emitted, limit in zip((True, False), limits, strict=True):
-            if not (fault.emitted if emitted else fault.project):
+    def _tests_that_fail(self, fault: Fault) -> tuple[bool, str, tuple[str, ...]]:
+        """Return whose test failed, the emitted ones or not, its name, and what to run again."""
+        for emitted, tests in ((True, fault.emitted), (False, fault.project)):
+            if not tests:
                 continue
             try:
-                code, by = self._test(fault, emitted=emitted, limit=limit)
+                code, by, failed = self._test(fault, tests, emitted=emitted)
             except InferplateError as error:
-                return f"not rendered: {error}"
+                return emitted, f"not rendered: {error}", ()
             if code != _PASSED:
-                return by
-        return ""
+                return emitted, by, failed
+        return True, "", ()
 
-    def _sound_seconds(self, fault: Fault, emitted: bool) -> float:
-        """Return how long tests may take: a multiple of what they take without a fault.
+    def _check_without(self, fault: Fault, failed: tuple[str, ...], *, emitted: bool) -> None:
+        """Run the tests that failed again, without the fault.
 
         Raises:
             FaultError: they fail without it.
         """
-        tests = fault.emitted if emitted else fault.project
-        key = (fault.variant, tests, emitted)
-        if tests and key not in self._sound:
-            began = time.monotonic()
-            code, by = self._test(fault, emitted=emitted, limit=_LIMIT)
-            if code != _PASSED:
-                raise FaultError(f"{fault.name}: {' '.join(tests)} fails without it: {by}")
-            self._sound[key] = time.monotonic() - began
-        return self._sound.get(key, 0) * _SLOWDOWN + _MARGIN
+        key = (fault.variant, failed, emitted)
+        if not failed or key in self._sound:
+            return
+        code, by, _ = self._test(fault, failed, emitted=emitted)
+        if code != _PASSED:
+            raise FaultError(f"{fault.name}: {' '.join(failed)} fails without it: {by}")
+        self._sound.add(key)
 
-    def _test(self, fault: Fault, *, emitted: bool, limit: float) -> tuple[int, str]:
-        """Run tests; return the exit code of pytest, and the first test that failed."""
+    def _test(
+        self, fault: Fault, tests: tuple[str, ...], *, emitted: bool
+    ) -> tuple[int, str, tuple[str, ...]]:
+        """Run tests; return the exit code of pytest, the first that failed, what to run again."""
         base = self._folder / "run"
         shutil.rmtree(base, ignore_errors=True)
         if emitted:
@@ -139,33 +145,50 @@ class Trials:
             shutil.copytree(
                 self._artifacts.artifact(fault.variant), project / "models", dirs_exist_ok=True
             )
-            command = [*_DISABLED, *fault.emitted]
+            nearest = _nearest(project, fault.file) if tests == WHOLE_SUITE else ()
+            command = [*_DISABLED, *nearest, *tests]
             settings = {}
         else:
             project = self._tree
-            command = ["-p", "no:cacheprovider", f"--basetemp={base}", *fault.project]
+            command = ["-p", "no:cacheprovider", f"--basetemp={base}", *tests]
             settings = {"PYTHONPATH": os.pathsep.join([str(self._tree / "src"), *_paths()])}
         settings["PYTHONDONTWRITEBYTECODE"] = "1"
         code = _run(
-            [sys.executable, "-m", "pytest", "-x", "-q", "--tb=line", *command],
+            [sys.executable, "-m", "pytest", "-x", "-q", "--tb=line", *_EACH, *command],
             project,
             project_environment(settings),
             self._folder / "output",
-            limit,
+            _LIMIT,
         )
-        return self._explain(code, fault)
-
-    def _explain(self, code: int | None, fault: Fault) -> tuple[int, str]:
         if code is None:
-            return 1, "took too long"
+            return 1, "took too long", ()
+        return self._explain(code, fault, tests)
+
+    def _explain(
+        self, code: int, fault: Fault, tests: tuple[str, ...]
+    ) -> tuple[int, str, tuple[str, ...]]:
         output = (self._folder / "output").read_text(encoding="utf-8", errors="replace")
         if code == _NO_TESTS or (code == _USAGE and "file or directory not found" in output):
             raise FaultError(f"{fault.name}: there are no such tests\n{output[-500:]}")
-        failed = [
-            line for line in output.splitlines() if line.startswith(("FAILED tests", "ERROR tests"))
-        ]
-        by = failed[0].split(" - ")[0].split(maxsplit=1)[-1] if failed else f"exit code {code}"
-        return code, by
+        if f"Timeout (0:{_TEST_LIMIT // 60:02}:{_TEST_LIMIT % 60:02})" in output:
+            return 1, "a test took too long", ()
+        for line in output.splitlines():
+            if line.startswith(("FAILED tests", "ERROR tests")):
+                by = line.split(" - ")[0].split(maxsplit=1)[-1]
+                return code, by, (by,)
+        return code, f"exit code {code}", tests
+
+
+def _nearest(project: Path, file: str) -> list[str]:
+    """Return the emitted test files that name a module or its folder, to be run first."""
+    folder, module = Path(file).parts[-2], Path(file).stem
+    imports = re.compile(rf"\b{folder}(\.| import .*\b){module}\b")
+    found = []
+    for path in sorted(project.glob("tests/**/test_*.py")):
+        own = path.stem.removeprefix("test_") in (module, folder)
+        if own or imports.search(path.read_text(encoding="utf-8")):
+            found.append((not own, path.relative_to(project).as_posix()))
+    return [path for _, path in sorted(found)]
 
 
 def _paths() -> list[str]:

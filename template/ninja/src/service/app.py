@@ -147,6 +147,7 @@ def validation_error(request: HttpRequest, error: ValidationError) -> HttpRespon
 
 
 @api.exception_handler(Exception)
+@api.exception_handler(Http404)  # of which Ninja has a handler of its own
 def any_exception(request: HttpRequest, exception: Exception) -> HttpResponse:
     match exception:
         case Http404():

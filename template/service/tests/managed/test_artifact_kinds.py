@@ -105,6 +105,8 @@ def test_what_to_do_with_an_artifact_of_another_kind(
         (b"", RUNTIMES),
         (b"\x1f\x8b broken", RUNTIMES),
         ({"arr_0.npy": b""}, RUNTIMES),
+        ({"config.json": b"{}"}, RUNTIMES),
+        ({"metadata.json": b"{}"}, RUNTIMES),
         (SKLEARN, set()),
     ],
 )

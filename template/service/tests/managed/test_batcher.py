@@ -66,6 +66,18 @@ async def test_what_could_not_be_answered_in_time_is_refused_at_once() -> None:
         assert await submit(batcher, 3, patience=9) == 6, "nothing waits: it may try"
 
 
+async def test_company_may_come_in_less_than_a_second() -> None:
+    """While an idle model waits for more rows, nothing runs that would have to end first."""
+    limits, thread = Limits(2, 20, 10, 2**20), ModelThread()
+    batcher = Batcher((model := Doubler()).run, thread, limits, batchable=True)
+    first = asyncio.create_task(submit(batcher, 1))
+    await until(lambda: batcher.queued_rows == 1)
+    assert await submit(batcher, 2, patience=0.9) == 4
+    assert await first == 2
+    assert model.batches == [2]
+    thread.stop()
+
+
 async def test_model_does_not_wait_for_a_late_event_loop() -> None:
     async with batching(model := Doubler()) as batcher:
         tasks = [asyncio.create_task(submit(batcher, value)) for value in (1, 2)]

@@ -38,6 +38,18 @@ def test_processor_quota(tmp_path: Path, files: dict[str, str], quota: float) ->
     assert cpu.cgroup_quota(tmp_path, tmp_path / "membership") == quota
 
 
+@pytest.mark.parametrize(("quota", "available"), [(math.inf, 3), (1.5, 1.5), (8, 3)])
+def test_affinity_and_quota_of_this_process(
+    monkeypatch: pytest.MonkeyPatch, quota: float, available: float
+) -> None:
+    def affinity(pid: int) -> set[int]:
+        return {0, 1, 2} if pid == 0 else {0}  # 0 is the process that asks
+
+    monkeypatch.setattr("os.sched_getaffinity", affinity, raising=False)
+    monkeypatch.setattr(cpu, "cgroup_quota", lambda: quota)
+    assert cpu.available_cpus() == available
+
+
 @pytest.mark.parametrize(("cpus", "workers", "threads"), [(4, 1, 4), (4, 3, 1), (0.5, 1, 1)])
 def test_threads_share_the_processors(
     monkeypatch: pytest.MonkeyPatch, cpus: float, workers: int, threads: int

@@ -38,14 +38,18 @@ async def test_probes_say_whether_the_model_is_ready(start: Start, folder: Path)
             answer = await ask.get(path)
             assert answer.status_code == 503
             assert answer.json() == {"live": True, "ready": False}
+        await until(lambda: service.engine.has_manifest)
         early = await ask.post(INFER, json={"inputs": [TENSOR]})
-        assert early.status_code == 503
+        metadata = await ask.get("/v2/models/doubler")
+        assert (early.status_code, metadata.status_code) == (503, 503)
         model.gate.set()
         await until(lambda: service.engine.ready)
         for path in ready_paths:
             answer = await ask.get(path)
             assert answer.status_code == 200
             assert answer.json() == {"live": True, "ready": True}
+        metadata = await ask.get("/v2/models/doubler")
+        assert metadata.json()["parameters"] == {"max_batch_size": 64}
         await service.engine.close()
         assert (await ask.get("/v2/health/ready")).status_code == 503
         assert (await ask.get("/v2/health/live")).status_code == 200

@@ -108,6 +108,18 @@ async def test_errors_of_own_routes_are_problems(client: httpx.AsyncClient) -> N
         assert problem.headers["content-type"] == "application/problem+json"
 
 
+async def test_exceptions_of_the_framework_are_problems_and_no_defects(
+    client: httpx.AsyncClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    answers = [await client.get(f"/own/{path}") for path in ("missing", "forbidden", "suspicious")]
+    assert [answer.status_code for answer in answers] == [404, 403, 400]
+    for answer in answers:
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert answer.json()["request_id"] == answer.headers["x-request-id"]
+    assert [answer.json()["detail"] for answer in answers[:2]] == ["no such item", "not yours"]
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+
 async def test_headers_of_an_error_are_kept(client: httpx.AsyncClient, shell: Shell) -> None:
     answer = await client.get("/own/refusal")
     # Django Ninja has no headers of errors, and no lifespan either.
@@ -135,6 +147,9 @@ async def test_document_has_own_routes(client: httpx.AsyncClient) -> None:
         "/own/items/{number}": ["get"],
         "/own/orders": ["post"],
         "/own/refusal": ["get"],
+        "/own/missing": ["get"],
+        "/own/forbidden": ["get"],
+        "/own/suspicious": ["get"],
         "/own/defect": ["get"],
     }
     body = paths["/own/orders"]["post"]["requestBody"]["content"]["application/json"]

@@ -146,6 +146,13 @@ async def ask(
     return found
 
 
+async def test_texts_may_be_a_column_behind_inputs_of_numbers(serve: Serve) -> None:
+    tensors = inputs([1, 2])
+    column = {**tensors, "names": tensors["names"][:, np.newaxis]}
+    async with serve(Several()) as service:
+        assert await ask(service, column, order=("values", "keys", "names")) == expected([1, 2])
+
+
 @pytest.mark.parametrize("order", [*itertools.permutations(("values", "keys", "names"))])
 @pytest.mark.parametrize("binary", [(), ("values", "keys", "names"), ("keys",)])
 async def test_inputs_in_any_order(

@@ -111,6 +111,11 @@ def test_rows_that_do_not_affect_each_other_may_share_a_batch(
         (lambda tensors: {"y": tensors["x"].cumsum(axis=0)}, manifest(), "depends"),
         (largest_first, manifest(), "depends"),
         (
+            lambda tensors: {"y": np.sort(tensors["x"], axis=0)},
+            manifest([("x", "BOOL", [-1, 3])], [("y", "BOOL", [-1, 3])]),
+            "depends",
+        ),
+        (
             lambda tensors: {"y": tensors["x"][:1].repeat(len(tensors["x"]), 0)},
             manifest(),
             "depends",
@@ -136,6 +141,7 @@ def test_rows_that_do_not_affect_each_other_may_share_a_batch(
         "centred",
         "time",
         "sorted",
+        "sorted flags",
         "first row",
         "aggregated",
         "constant",

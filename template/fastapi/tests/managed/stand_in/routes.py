@@ -48,6 +48,21 @@ async def refusal() -> None:
     raise HTTPException(409, "none left", {"x-stock": "0"})
 
 
+@router.get("/own/missing")
+async def missing() -> None:
+    raise HTTPException(404, "no such item")
+
+
+@router.get("/own/forbidden")
+async def forbidden() -> None:
+    raise HTTPException(403, "not yours")
+
+
+@router.get("/own/suspicious")
+async def suspicious() -> None:
+    raise HTTPException(400, "odd")
+
+
 @router.get("/own/defect")
 async def defect() -> None:
     raise RuntimeError("a secret that must not leave the service")

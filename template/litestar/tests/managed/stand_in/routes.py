@@ -5,7 +5,12 @@ from contextlib import contextmanager
 from typing import Any
 
 from litestar import Router, WebSocket, get, post, websocket
-from litestar.exceptions import HTTPException
+from litestar.exceptions import (
+    ClientException,
+    HTTPException,
+    NotFoundException,
+    PermissionDeniedException,
+)
 from litestar.params import FromPath, JSONBody
 from pydantic import BaseModel, Field
 
@@ -49,6 +54,21 @@ async def refusal() -> None:
     raise HTTPException("none left", status_code=409, headers={"x-stock": "0"})
 
 
+@get("/own/missing")
+async def missing() -> None:
+    raise NotFoundException("no such item")
+
+
+@get("/own/forbidden")
+async def forbidden() -> None:
+    raise PermissionDeniedException("not yours")
+
+
+@get("/own/suspicious")
+async def suspicious() -> None:
+    raise ClientException("odd")
+
+
 @get("/own/defect")
 async def defect() -> None:
     raise RuntimeError("a secret that must not leave the service")
@@ -61,4 +81,7 @@ async def socket(socket: WebSocket[Any, Any, Any]) -> None:
     await socket.close()
 
 
-router = Router("/", route_handlers=[item, order, refusal, defect, socket])
+router = Router(
+    "/",
+    route_handlers=[item, order, refusal, missing, forbidden, suspicious, defect, socket],
+)

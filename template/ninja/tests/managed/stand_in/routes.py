@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from django.http import HttpRequest, HttpResponse
+from django.core.exceptions import PermissionDenied, SuspiciousOperation
+from django.http import Http404, HttpRequest, HttpResponse
 from ninja import Router
 from ninja.errors import HttpError
 from pydantic import BaseModel, Field
@@ -38,6 +39,21 @@ async def order(request: HttpRequest, order: Order) -> int:
 async def refusal(request: HttpRequest, response: HttpResponse) -> None:
     response["x-stock"] = "0"
     raise HttpError(409, "none left")
+
+
+@router.get("/own/missing")
+async def missing(request: HttpRequest) -> None:
+    raise Http404("no such item")
+
+
+@router.get("/own/forbidden")
+async def forbidden(request: HttpRequest) -> None:
+    raise PermissionDenied("not yours")
+
+
+@router.get("/own/suspicious")
+async def suspicious(request: HttpRequest) -> None:
+    raise SuspiciousOperation("odd")
 
 
 @router.get("/own/defect")

@@ -49,7 +49,8 @@ class Engine:
         self.outputs: tuple[TensorSpec, ...] = ()
         self.batched = False
         """Whether requests may share a batch. If not, the model gets one instance at a time."""
-        self.max_batch_size = 1
+        self.max_batch_size = 0
+        """Rows that may run together; 0 until the model has been tried out."""
 
     @property
     def ready(self) -> bool:

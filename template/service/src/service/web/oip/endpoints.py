@@ -7,6 +7,7 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from service.core.engine import Engine
+from service.core.errors import NotReady
 from service.core.tensors import TensorSpec
 from service.core.turns import Turns
 from service.ops.settings import PREFIX as SETTINGS_PREFIX
@@ -234,6 +235,8 @@ class Protocol:
 
     def _metadata(self) -> dict[str, Any]:
         manifest = self._engine.manifest
+        if not self._engine.max_batch_size:
+            raise NotReady
         return {
             "name": manifest.name,
             "versions": [manifest.version],
