@@ -34,7 +34,7 @@ from service.core.errors import (
 from service.core.model_thread import ModelStopped, ModelThread, stopped_by
 from service.core.refusal import locate
 from service.core.request_context import RequestContext
-from service.core.run import Run
+from service.core.run import Run, check_rows
 from service.core.tensors import Tensors, join, layout, split
 from service.ops import metrics
 
@@ -484,9 +484,7 @@ class Batcher:
         if not self._batchable:
             return [outputs]
         rows = sum(part.rows for part in parts)
-        for name, array in outputs.items():
-            if array.shape[:1] != (rows,):
-                raise ValueError(f"the model's output {name} does not have {rows} rows")
+        check_rows(outputs, rows)
         if len(parts) == 1:
             return [outputs]
         return list(split(outputs, [part.rows for part in parts]))

@@ -15,6 +15,7 @@ from service.core.examples import Examples
 from service.core.load import load
 from service.core.manifest import DEFAULT_BATCH_TOLERANCE, Manifest, ModelInfo
 from service.core.model_thread import ModelStopped, ModelThread
+from service.core.padding import padded
 from service.core.request_context import RequestContext
 from service.core.run import Run, checked
 from service.core.tensors import Feature, Tensors, TensorSpec, check_inputs, check_rows
@@ -121,8 +122,9 @@ class Engine:
         limits = Limits(
             largest, settings.max_batch_delay, settings.max_queue_size, settings.max_queue_bytes
         )
+        padding = self.batched and self.manifest.pad_batches
         self._batcher = Batcher(
-            run,
+            padded(run, largest) if padding else run,
             thread,
             limits,
             batchable=self.batched,
@@ -142,7 +144,9 @@ class Engine:
             self._runtime.RUNTIME,
             threads,
             cpu.available_cpus(),
-            f"batches of up to {largest} rows" if self.batched else "one request at a time",
+            f"{'padded ' if padding else ''}batches of up to {largest} rows"
+            if self.batched
+            else "one request at a time",
         )
 
     async def infer(self, inputs: Tensors, context: RequestContext | None = None) -> Tensors:
