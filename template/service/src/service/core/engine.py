@@ -18,7 +18,7 @@ from service.core.model_thread import ModelStopped, ModelThread
 from service.core.padding import padded
 from service.core.request_context import RequestContext
 from service.core.run import Run, checked
-from service.core.tensors import Feature, Tensors, TensorSpec, check_inputs, check_rows
+from service.core.tensors import Signature, Tensors, TensorSpec, check_inputs, check_rows
 from service.core.trial import Verdict
 from service.core.warmup import DEFAULT_MAX_BATCH_SIZE, best_batch_size
 from service.ops import metrics, process
@@ -45,7 +45,7 @@ class Engine:
         self._manifest: Manifest | None = None
         self._batcher: Batcher | None = None
         self._closing = False
-        self._features: tuple[Feature, ...] = ()
+        self._signature = Signature((), ())
         self.inputs: tuple[TensorSpec, ...] = ()
         self.outputs: tuple[TensorSpec, ...] = ()
         self.batched = False
@@ -128,6 +128,7 @@ class Engine:
             thread,
             limits,
             batchable=self.batched,
+            pads_texts=self._signature.pads_texts,
             batch_seconds=verdict.timings.get(largest, 0.0),
             on_failure=self._leave,
         )
@@ -211,7 +212,7 @@ class Engine:
             model = load(
                 self._runtime, artifact, manifest, threads=threads, device=self._settings.device
             )
-        self._features = model.signature.features
+        self._signature = model.signature
         return checked(model, self.outputs)
 
     def _try_out(self, run: Run, own: Sequence[Examples]) -> Verdict:
@@ -225,7 +226,7 @@ class Engine:
             [
                 *given,
                 *map(examples.varied, given[-1:]),
-                *examples.made_up(self.inputs, self._features),
+                *examples.made_up(self.inputs, self._signature.features),
             ],
             warmup=settings.warmup,
             max_batch_size=settings.max_batch_size or DEFAULT_MAX_BATCH_SIZE,
