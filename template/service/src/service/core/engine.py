@@ -45,6 +45,7 @@ class Engine:
         self._manifest: Manifest | None = None
         self._batcher: Batcher | None = None
         self._closing = False
+        self._leaving = False
         self._signature = Signature((), ())
         self.inputs: tuple[TensorSpec, ...] = ()
         self.outputs: tuple[TensorSpec, ...] = ()
@@ -59,6 +60,7 @@ class Engine:
             self._batcher is not None
             and self._batcher.failure is None
             and not self._closing
+            and not self._leaving
             and not process.draining()
             and process.all_ready(self._settings.workers)
         )
@@ -130,7 +132,7 @@ class Engine:
             batchable=self.batched,
             pads_texts=self._signature.pads_texts,
             batch_seconds=verdict.timings.get(largest, 0.0),
-            on_failure=self._leave,
+            on_failure=lambda failure: self.leave(str(failure), failure.__cause__),
         )
         model = self.model
         metrics.record_model(model.name, model.version, self._runtime.RUNTIME, largest)
@@ -185,11 +187,12 @@ class Engine:
             log.critical("%s, here:\n%s", hang, thread.where())
             batcher.give_up(ModelStopped(hang))
 
-    def _leave(self, failure: ModelStopped) -> None:
-        """End this process, whose model can run no more."""
+    def leave(self, reason: str, cause: BaseException | None) -> None:
+        """Report not ready, and end this process, which can serve no more."""
+        self._leaving = True
         metrics.READY.set(0)
-        log.critical("%s; this process ends", failure, exc_info=failure.__cause__)
-        process.leave(str(failure), self._settings.graceful_timeout)
+        log.critical("%s; this process ends", reason, exc_info=cause)
+        process.leave(reason, self._settings.graceful_timeout)
 
     async def close(self) -> None:
         """Report not ready, finish what was accepted, and end the model's thread."""
