@@ -30,6 +30,7 @@ SERVERS = [
 ]
 RESOURCES = """
 
+import asyncio
 import os
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
@@ -48,8 +49,18 @@ async def resources() -> AsyncIterator[str]:
     if "OWN_BROKEN" in os.environ:
         raise ConnectionError("nobody listens at\\n127.0.0.1:5432")
     _note("opened")
-    yield "open"
+    async with asyncio.TaskGroup() as group:
+        listener = group.create_task(_listen())
+        yield "open"
+        listener.cancel()
     _note("closed")
+
+
+async def _listen() -> None:
+    while not Path(f"{_RECORD}.hung-up").exists():
+        await asyncio.sleep(0.05)
+    Path(f"{_RECORD}.hung-up").unlink()
+    raise ConnectionError("the store hung up")
 
 
 async def to_tensors(instances: Sequence[Instance], store: str) -> Tensors:
@@ -191,6 +202,25 @@ def test_resources_that_cannot_be_opened_are_told_in_a_line(
         "ConnectionError: nobody listens at 127.0.0.1:5432"
     )
     assert "Traceback" not in log
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("framework", "server"), SERVERS)
+def test_a_worker_whose_resources_end_is_replaced(
+    framework: str, server: str, adder: Callable[..., Path], bench: Workbench
+) -> None:
+    project = adder(framework, server)
+    add_resources(project)
+    record = project / "record"
+    settings = {"OWN_RECORD": str(record), "SERVICE_WORKERS": "2", "SERVICE_THREADS": "1"}
+    with Service(project, bench.python, settings) as service:
+        service.wait_ready()
+        (project / "record.hung-up").touch()
+        assert wait_until(lambda: len(events(record)) == 3, 30), "a third one opens"
+        service.wait_ready()
+        assert asked(service, {"area": 1.5})["predictions"] == [{"total": 1.5}]
+    log = service.log.read_text(encoding="utf-8")
+    assert "the resources of predict.py ended: ConnectionError: the store hung up" in log
 
 
 def add_resources(project: Path) -> None:

@@ -43,6 +43,7 @@ broken_manifest = described.model_copy(update={"file": broken.name})
 print(json.dumps({
     "inputs": [spec.shape for spec in inspected.inputs],
     "outputs": [spec.shape for spec in inspected.outputs],
+    "pads_texts": model.signature.pads_texts,
     "right": attempt(lambda: manifest.check_signature(described, model.signature)),
     "wrong": attempt(lambda: manifest.check_signature(wrong, model.signature)),
     "load": attempt(lambda: runtime.load(broken, broken_manifest, threads=1, device="cpu")),
@@ -67,6 +68,7 @@ def test_what_cannot_be_served_is_refused(
     for kind in ("inputs", "outputs"):
         shapes = [tensor["shape"] for tensor in manifest[kind]]
         assert found[kind][: len(shapes)] == shapes
+    assert found["pads_texts"] == (runtime == "transformers")
     assert found["right"] == ""
     assert "[-1, 77, 3]" in found["wrong"]
     assert "'abacus'" in found["device"]

@@ -144,6 +144,12 @@ def _add_manifest_arguments(parser: argparse.ArgumentParser) -> None:
         help="whether requests may share a batch: if running them shows it; insist; not at all",
     )
     parser.add_argument(
+        "--pad-batches",
+        action="store_true",
+        help="fill batches up to the next size that warm-up runs, for runtimes that compile the "
+        "model for each size",
+    )
+    parser.add_argument(
         "--parameter",
         action="append",
         default=[],

@@ -70,8 +70,11 @@ class FakeRuntime:
         return self.model
 
 
-def write_model(folder: Path, model: Doubler) -> Path:
-    """Write an artifact with its manifest, and return the folder."""
+def write_model(folder: Path, model: Doubler, **described: Any) -> Path:
+    """Write an artifact with its manifest, and return the folder.
+
+    ``described``: what the manifest says besides.
+    """
     folder.mkdir(exist_ok=True)
     artifact = folder / "doubler.bin"
     artifact.write_bytes(b"twice")
@@ -82,6 +85,7 @@ def write_model(folder: Path, model: Doubler) -> Path:
         runtime=FakeRuntime.RUNTIME,
         inputs=model.inputs,
         outputs=model.outputs,
+        **described,
     ).write(folder)
     return folder
 

@@ -118,6 +118,14 @@ def describe(call: Call, model: Doubler, tmp_path: Path) -> Describe:
     return describe
 
 
+def test_batches_are_padded_on_request(describe: Describe) -> None:
+    code, text, folder = describe(Signature((X,), (Y,), named=True), "--pad-batches")
+    assert code == 0, text
+    assert manifest.read(folder).pad_batches
+    code, text, _ = describe(Signature((X,), (Y,), named=True), "--pad-batches", "--batch=never")
+    assert (code, "there are no batches to pad" in text) == (1, True), text
+
+
 @pytest.mark.parametrize("outputs", [("y",), ("y:fp32:-1,2",)])
 def test_outputs_that_are_not_named_are_left_out(
     describe: Describe, outputs: tuple[str, ...]

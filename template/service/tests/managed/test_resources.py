@@ -13,7 +13,7 @@ import pytest
 
 from managed.conftest import Serve, Start
 from managed.importing import Shell
-from managed.support import Doubler, until, write_model
+from managed.support import Doubler, ask, outputs, until, write_model
 from service.core.errors import DeadlineExceeded, NotReady, Refused, RequestCancelled
 from service.core.predictor import Predictor
 from service.core.request_context import RequestContext
@@ -99,13 +99,14 @@ def left(answer: httpx.Response) -> list[float]:
 
 @pytest.mark.parametrize("to_tensors", [looked_up, converted])
 async def test_resources_are_open_from_the_examples_to_the_last_request(
-    serve: Serve, use: Use, to_tensors: Callable[..., Any]
+    serve: Serve, use: Use, failures: list[str], to_tensors: Callable[..., Any]
 ) -> None:
     store = use(to_tensors)
     async with serve(Doubler(), predict_endpoint=True) as service:
         assert store.events == ["opened", "asked"]
         assert left(await post(service.client, 1, 2, 3)) == [1, 2, 3]
     assert store.events == ["opened", "asked", "asked", "closed"]
+    assert failures == []
 
 
 async def test_they_are_closed_after_the_last_batch(serve: Serve, use: Use, shell: Shell) -> None:
@@ -242,6 +243,47 @@ async def test_resources_that_do_not_open_end_the_start(
         "the resources of predict.py cannot be opened: ConnectionError: no store at 127.0.0.1:5432"
     ]
     assert model.batches == []
+
+
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [
+        ("fail", "ConnectionError: the store hung up"),
+        ("return", "they returned"),
+        ("cancel", "they were cancelled"),
+    ],
+)
+async def test_resources_that_end_by_themselves_end_the_process(
+    serve: Serve, use: Use, failures: list[str], how: str, words: str
+) -> None:
+    hung_up = asyncio.Event()
+
+    async def listen() -> None:
+        await hung_up.wait()
+        raise ConnectionError("the store hung up")
+
+    @asynccontextmanager
+    async def resources() -> AsyncIterator[Store]:
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(listen())
+                yield store
+        except* ConnectionError:
+            if how == "fail":
+                raise
+            if how == "cancel":
+                raise asyncio.CancelledError from None
+
+    store = use(resources=resources)
+    async with serve(Doubler(), predict_endpoint=True) as service:
+        assert left(await post(service.client, 1)) == [1]
+        hung_up.set()
+        await until(lambda: not service.engine.ready)
+        assert (await service.client.get("/v2/health/ready")).status_code == 503
+        assert (await service.client.get("/v2/health/live")).status_code == 200
+        assert (await post(service.client, 1)).status_code == 503
+        assert outputs(await ask(service, 2)) == [4]
+    assert failures == [f"the resources of predict.py ended: {words}"]
 
 
 async def test_service_may_end_while_they_open(start: Start, use: Use, tmp_path: Path) -> None:

@@ -105,6 +105,7 @@ def inspect(artifact: Path, parameters: dict[str, Any]) -> Signature:
         (TensorSpec("text", "BYTES", (-1,)),),
         (TensorSpec("probabilities", "FP32", (-1, config.num_labels)),),
         classes=tuple(str(config.id2label[index]) for index in range(config.num_labels)),
+        pads_texts=True,
     )
 
 

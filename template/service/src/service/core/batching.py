@@ -1,7 +1,8 @@
 """The micro-batcher: whatever waits runs together as soon as the model's thread is free.
 
 It counts rows, not requests. Requests share a batch if their tensors agree in names, datatypes and
-shape beyond the first axis. A request with more rows than a batch may have is cut into parts.
+shape beyond the first axis, and in the length of their texts if the model pads those. A request
+with more rows than a batch may have, or with texts of several lengths, is cut into parts.
 
 Two threads share the queue. The event loop admits, queues and answers requests. The model's thread
 runs batches, and between two of them it takes the next full one by itself, so that it need not wait
@@ -20,6 +21,8 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import numpy as np
+
 from service.core.errors import (
     DeadlineExceeded,
     InferenceFailed,
@@ -34,8 +37,9 @@ from service.core.errors import (
 from service.core.model_thread import ModelStopped, ModelThread, stopped_by
 from service.core.refusal import locate
 from service.core.request_context import RequestContext
-from service.core.run import Run
-from service.core.tensors import Tensors, join, layout, split
+from service.core.run import Run, check_rows
+from service.core.tensors import Array, Tensors, join, layout, split
+from service.core.text_lengths import length_classes
 from service.ops import metrics
 
 Outcome = Tensors | Exception
@@ -82,24 +86,32 @@ class Pace:
 
 
 class _Request:
-    """One caller's tensors on their way through the queue, in one part or several."""
+    """One caller's tensors on their way through the queue, in one part or several.
 
-    __slots__ = ("deadline", "future", "outputs", "parts", "queued_at")
+    ``order``: the rows as they are queued, by their numbers in the request; None: as they came.
+    ``outputs``: those of the parts that ran, by the first row of the part.
+    """
+
+    __slots__ = ("deadline", "future", "order", "outputs", "parts", "queued_at")
 
     def __init__(self, future: "asyncio.Future[Tensors]", deadline: float) -> None:
         self.future = future
         self.deadline = deadline
         self.queued_at = time.monotonic()
+        self.order: Array | None = None
         self.parts: list[_Part] = []
         self.outputs: dict[int, Tensors] = {}
 
 
 @dataclass(eq=False, slots=True)
 class _Part:
-    """Rows of one request that run in one batch. ``size``: in bytes."""
+    """Rows of one request that run in one batch.
+
+    ``start``: how many rows of the request are queued before them. ``size``: in bytes.
+    """
 
     request: _Request
-    index: int
+    start: int
     group: Hashable
     tensors: Tensors
     rows: int
@@ -119,7 +131,8 @@ class Batcher:
     """Queues requests for a model and runs them in batches.
 
     ``run`` is called in the model's thread, with tensors of equally many rows. If ``batchable`` is
-    false, every request runs alone. ``batch_seconds``: what a full batch takes, if that is known.
+    false, every request runs alone. ``pads_texts``: whether texts of like length run together only.
+    ``batch_seconds``: what a full batch takes, if that is known.
     ``on_failure`` is called, in the event loop, when the model can run no more.
     """
 
@@ -130,6 +143,7 @@ class Batcher:
         limits: Limits,
         *,
         batchable: bool,
+        pads_texts: bool = False,
         batch_seconds: float = 0.0,
         on_failure: Callable[[ModelStopped], object] = lambda failure: None,
     ) -> None:
@@ -137,6 +151,7 @@ class Batcher:
         self._thread: Final = thread
         self._limits: Final = limits
         self._batchable: Final = batchable
+        self._pads_texts: Final = pads_texts
         self._on_failure: Final = on_failure
         self._loop: Final = asyncio.get_running_loop()
         self._groups: Final = OrderedDict[Hashable, OrderedDict[_Part, None]]()
@@ -282,13 +297,17 @@ class Batcher:
     def _cut(self, request: _Request, tensors: Tensors, rows: int, size: int) -> list[_Part]:
         group = layout(tensors) if self._batchable else request
         step = self._limits.batch_size
-        if rows <= step:
-            return [_Part(request, 0, group, tensors, rows, size)]
+        stretches = [(group, 0, rows)]
+        if self._pads_texts and self._batchable:
+            tensors, stretches = _by_length(request, group, tensors)
+        if rows <= step and len(stretches) == 1:
+            return [_Part(request, 0, stretches[0][0], tensors, rows, size)]
         parts = []
-        for index, start in enumerate(range(0, rows, step)):
-            part = {name: array[start : start + step] for name, array in tensors.items()}
-            rows_here = min(step, rows - start)
-            parts.append(_Part(request, index, group, part, rows_here, _size(part)))
+        for group, first, end in stretches:
+            for start in range(first, end, step):
+                stop = min(start + step, end)
+                part = {name: array[start:stop] for name, array in tensors.items()}
+                parts.append(_Part(request, start, group, part, stop - start, _size(part)))
         return parts
 
     def _enqueue(self, part: _Part) -> None:
@@ -434,10 +453,13 @@ class Batcher:
     def _answer(self, part: _Part, outputs: Tensors) -> None:
         request = part.request
         if len(request.parts) > 1:
-            request.outputs[part.index] = outputs
+            request.outputs[part.start] = outputs
             if len(request.outputs) < len(request.parts):
                 return
-            outputs = join([request.outputs[each.index] for each in request.parts])
+            outputs = join([request.outputs[each.start] for each in request.parts])
+            if request.order is not None:
+                places = request.order.argsort()
+                outputs = {name: array[places] for name, array in outputs.items()}
         if not request.future.done():
             request.future.set_result(outputs)
 
@@ -476,7 +498,8 @@ class Batcher:
         except Exception as other:
             return other
         if refused.instance is not None:
-            refused.instance += part.index * self._limits.batch_size
+            row, order = part.start + refused.instance, part.request.order
+            refused.instance = row if order is None else int(order[row])
         return refused
 
     def _run_batch(self, parts: Sequence[_Part]) -> list[Tensors]:
@@ -484,9 +507,7 @@ class Batcher:
         if not self._batchable:
             return [outputs]
         rows = sum(part.rows for part in parts)
-        for name, array in outputs.items():
-            if array.shape[:1] != (rows,):
-                raise ValueError(f"the model's output {name} does not have {rows} rows")
+        check_rows(outputs, rows)
         if len(parts) == 1:
             return [outputs]
         return list(split(outputs, [part.rows for part in parts]))
@@ -504,6 +525,25 @@ class Batcher:
             raise self._stopped from error
         finally:
             self._called_at = math.inf
+
+
+def _by_length(
+    request: _Request, group: Hashable, tensors: Tensors
+) -> tuple[Tensors, list[tuple[Hashable, int, int]]]:
+    """Bring rows whose texts are of like length together.
+
+    Returns:
+        The tensors in the order of the request from now on, and for each length the group, the
+        first row and the one after the last.
+    """
+    classes = length_classes(tensors)
+    found, counts = np.unique(classes, return_counts=True)
+    if len(found) > 1:
+        request.order = order = classes.argsort(kind="stable")
+        tensors = {name: array[order] for name, array in tensors.items()}
+    ends = counts.cumsum()
+    bounds = zip(found.tolist(), (ends - counts).tolist(), ends.tolist(), strict=True)
+    return tensors, [((group, each), first, end) for each, first, end in bounds]
 
 
 def _failure(error: Exception) -> ServiceError:

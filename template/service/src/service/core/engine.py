@@ -15,9 +15,10 @@ from service.core.examples import Examples
 from service.core.load import load
 from service.core.manifest import DEFAULT_BATCH_TOLERANCE, Manifest, ModelInfo
 from service.core.model_thread import ModelStopped, ModelThread
+from service.core.padding import padded
 from service.core.request_context import RequestContext
 from service.core.run import Run, checked
-from service.core.tensors import Feature, Tensors, TensorSpec, check_inputs, check_rows
+from service.core.tensors import Signature, Tensors, TensorSpec, check_inputs, check_rows
 from service.core.trial import Verdict
 from service.core.warmup import DEFAULT_MAX_BATCH_SIZE, best_batch_size
 from service.ops import metrics, process
@@ -44,7 +45,8 @@ class Engine:
         self._manifest: Manifest | None = None
         self._batcher: Batcher | None = None
         self._closing = False
-        self._features: tuple[Feature, ...] = ()
+        self._leaving = False
+        self._signature = Signature((), ())
         self.inputs: tuple[TensorSpec, ...] = ()
         self.outputs: tuple[TensorSpec, ...] = ()
         self.batched = False
@@ -59,6 +61,7 @@ class Engine:
             self._batcher is not None
             and self._batcher.failure is None
             and not self._closing
+            and not self._leaving
             and not process.draining()
             and process.all_ready(self._settings.workers)
         )
@@ -122,13 +125,15 @@ class Engine:
         limits = Limits(
             largest, settings.max_batch_delay, settings.max_queue_size, settings.max_queue_bytes
         )
+        padding = self.batched and self.manifest.pad_batches
         self._batcher = Batcher(
-            run,
+            padded(run, largest) if padding else run,
             thread,
             limits,
             batchable=self.batched,
+            pads_texts=self._signature.pads_texts,
             batch_seconds=verdict.timings.get(largest, 0.0),
-            on_failure=self._leave,
+            on_failure=lambda failure: self.leave(str(failure), failure.__cause__),
         )
         model = self.model
         metrics.record_model(model.name, model.version, self._runtime.RUNTIME, largest)
@@ -143,7 +148,9 @@ class Engine:
             self._runtime.RUNTIME,
             threads,
             cpu.available_cpus(),
-            f"batches of up to {largest} rows" if self.batched else "one request at a time",
+            f"{'padded ' if padding else ''}batches of up to {largest} rows"
+            if self.batched
+            else "one request at a time",
         )
 
     async def infer(self, inputs: Tensors, context: RequestContext | None = None) -> Tensors:
@@ -181,11 +188,12 @@ class Engine:
             log.critical("%s, here:\n%s", hang, thread.where())
             batcher.give_up(ModelStopped(hang))
 
-    def _leave(self, failure: ModelStopped) -> None:
-        """End this process, whose model can run no more."""
+    def leave(self, reason: str, cause: BaseException | None) -> None:
+        """Report not ready, and end this process, which can serve no more."""
+        self._leaving = True
         metrics.READY.set(0)
-        log.critical("%s; this process ends", failure, exc_info=failure.__cause__)
-        process.leave(str(failure), self._settings.graceful_timeout)
+        log.critical("%s; this process ends", reason, exc_info=cause)
+        process.leave(reason, self._settings.graceful_timeout)
 
     async def close(self) -> None:
         """Report not ready, finish what was accepted, and end the model's thread."""
@@ -208,7 +216,7 @@ class Engine:
             model = load(
                 self._runtime, artifact, manifest, threads=threads, device=self._settings.device
             )
-        self._features = model.signature.features
+        self._signature = model.signature
         return checked(model, self.outputs)
 
     def _try_out(self, run: Run, own: Sequence[Examples]) -> Verdict:
@@ -222,7 +230,7 @@ class Engine:
             [
                 *given,
                 *map(examples.varied, given[-1:]),
-                *examples.made_up(self.inputs, self._features),
+                *examples.made_up(self.inputs, self._signature.features),
             ],
             warmup=settings.warmup,
             max_batch_size=settings.max_batch_size or DEFAULT_MAX_BATCH_SIZE,

@@ -14,6 +14,7 @@ from pydantic import (
     Field,
     StringConstraints,
     ValidationError,
+    ValidationInfo,
     field_validator,
 )
 
@@ -74,6 +75,8 @@ class Manifest(BaseModel):
     one request at a time.
     ``batch_tolerance``: how far an answer may differ in a batch, as a part of the output's range.
     Quantised models may need more than the default.
+    ``pad_batches``: whether a batch is filled up to the next size that warm-up runs, for runtimes
+    that compile the model for each size.
     ``parameters``: further options of the runtime, such as the types that skops may construct.
     """
 
@@ -88,6 +91,7 @@ class Manifest(BaseModel):
     outputs: list[Tensor] = Field(min_length=1)
     batch: Batch = "auto"
     batch_tolerance: float = Field(default=DEFAULT_BATCH_TOLERANCE, ge=0, le=1)
+    pad_batches: bool = False
     parameters: dict[str, Any] = Field(default_factory=dict)
 
     @field_validator("inputs", "outputs")
@@ -101,6 +105,13 @@ class Manifest(BaseModel):
                 if names.count(name) > 1:
                     raise ValueError(f"two tensors have the name '{name}'")
         return tensors
+
+    @field_validator("pad_batches")
+    @classmethod
+    def _batches_must_be_possible(cls, pad_batches: bool, info: ValidationInfo) -> bool:
+        if pad_batches and info.data.get("batch") == "never":
+            raise ValueError("there are no batches to pad, 'batch' is 'never'")
+        return pad_batches
 
     @cached_property
     def info(self) -> ModelInfo:
@@ -141,6 +152,7 @@ def describe(
     inputs: Sequence[TensorSpec],
     outputs: Sequence[TensorSpec],
     batch: Batch = "auto",
+    pad_batches: bool = False,
     parameters: dict[str, Any] | None = None,
     renamed: Mapping[str, str] | None = None,
 ) -> Manifest:
@@ -162,6 +174,7 @@ def describe(
         inputs=[_tensor(spec, names) for spec in inputs],
         outputs=[_tensor(spec, names) for spec in outputs],
         batch=batch,
+        pad_batches=pad_batches,
         parameters=parameters or {},
     )
 

@@ -19,11 +19,17 @@ ToTensors = Callable[[Sequence[InstanceT]], MadeTensors | Awaitable[MadeTensors]
 class Resources:
     """The owner's resources, which one task opens and closes.
 
-    ``make``: returns their context manager, None if there are none.
+    ``make``: returns their context manager, None if there are none. ``on_failure``: called with the
+    reason and its exception if they end by themselves, as those do whose task group fails.
     """
 
-    def __init__(self, make: Callable[[], AbstractAsyncContextManager[Any]] | None) -> None:
+    def __init__(
+        self,
+        make: Callable[[], AbstractAsyncContextManager[Any]] | None,
+        on_failure: Callable[[str, BaseException | None], object] = lambda reason, error: None,
+    ) -> None:
         self._make: Final = make
+        self._on_failure: Final = on_failure
         self._opened: asyncio.Future[Any] | None = None
         self._closing = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -35,7 +41,7 @@ class Resources:
     ) -> ToTensors[InstanceT]:
         """Return `to_tensors` as a function of the instances alone.
 
-        It raises NotReady while the resources are closed.
+        It raises NotReady while the resources are closed, and once they have ended.
         """
         if self._make is None:
             return to_tensors  # type: ignore[return-value]  # it takes no second argument
@@ -59,11 +65,11 @@ class Resources:
         self._closing.clear()
         self._opened = opened = asyncio.get_running_loop().create_future()
         self._task = task = asyncio.create_task(self._hold(self._make, opened))
+        task.add_done_callback(self._ended)
         await asyncio.wait([opened, task], return_when=asyncio.FIRST_COMPLETED)
         if not opened.done():
             self._task = None
-            error = None if task.cancelled() else task.exception()
-            reason = f"{type(error).__name__}: {error}" if error else "it was cancelled"
+            error, reason = _outcome(task)
             raise CannotStart(f"the resources of predict.py cannot be opened: {reason}") from error
 
     async def close(self) -> None:
@@ -84,6 +90,13 @@ class Resources:
         if not task.cancelled():
             task.result()
 
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if self._opened is None or not self._opened.done():  # it was closed, or is not open yet
+            return
+        self._task = self._opened = None
+        error, reason = _outcome(task)
+        self._on_failure(f"the resources of predict.py ended: {reason}", error)
+
     async def _hold(
         self,
         make: Callable[[], AbstractAsyncContextManager[Any]],
@@ -93,3 +106,15 @@ class Resources:
         async with make() as value:
             opened.set_result(value)
             await self._closing.wait()
+
+
+def _outcome(task: asyncio.Task[None]) -> tuple[BaseException | None, str]:
+    """Return the exception with which a task ended, if it did, and how it ended in words."""
+    if task.cancelled():
+        return None, "they were cancelled"
+    error = cause = task.exception()
+    if cause is None:
+        return None, "they returned"
+    while isinstance(cause, BaseExceptionGroup) and len(cause.exceptions) == 1:
+        (cause,) = cause.exceptions
+    return error, f"{type(cause).__name__}: {cause}"

@@ -32,3 +32,14 @@ def checked(model: "Model", outputs: Sequence[TensorSpec]) -> Run:
         return results
 
     return run
+
+
+def check_rows(outputs: Tensors, rows: int) -> None:
+    """Check that a model gave a row of each output for each row of a batch.
+
+    Raises:
+        ValueError: it gave more or less.
+    """
+    for name, array in outputs.items():
+        if array.shape[:1] != (rows,):
+            raise ValueError(f"the model's output {name} does not have {rows} rows")

@@ -131,6 +131,8 @@ class Signature:
     the order of training. ``classes``: those of a classifier, in the order of its probabilities.
     ``undescribed``: tensors that a manifest may only have with the owner's own description.
     ``parameters``: those that the manifest must have, so that the model takes these inputs.
+    ``pads_texts``: the model pads the texts of a batch to the longest, so that it should get texts
+    of like length together.
     """
 
     inputs: tuple[TensorSpec, ...]
@@ -141,6 +143,7 @@ class Signature:
     classes: tuple[str | int | float, ...] = ()
     undescribed: tuple[Undescribed, ...] = ()
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    pads_texts: bool = False
 
 
 def batchable(specs: Sequence[TensorSpec]) -> bool:

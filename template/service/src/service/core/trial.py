@@ -16,9 +16,10 @@ import numpy as np
 
 from service.core.examples import FILE_NAME, Examples
 from service.core.manifest import ArtifactError, Manifest
+from service.core.padding import padded
 from service.core.run import Run
 from service.core.tensors import Array, Tensors, batchable
-from service.core.warmup import warm_up
+from service.core.warmup import DEFAULT_MAX_BATCH_SIZE, warm_up
 
 _MIN_ROWS: Final = 3
 _PATIENCE: Final = 2.0
@@ -126,7 +127,7 @@ def try_out(
     candidates: Iterable[Examples],
     *,
     warmup: bool = False,
-    max_batch_size: int = 1,
+    max_batch_size: int = DEFAULT_MAX_BATCH_SIZE,
     budget: float = math.inf,
 ) -> Verdict:
     """Find out whether requests may share a batch, and warm the model up.
@@ -145,7 +146,8 @@ def try_out(
     reason = _exclusion(manifest)
     if not reason:
         try:
-            rows, reason = _prove(run, candidates, manifest.batch_tolerance)
+            together = padded(run, largest) if manifest.pad_batches else run
+            rows, reason = _prove(run, together, candidates, manifest.batch_tolerance)
             if rows and (insists or not reason):
                 proof = functools.partial(rows.prove, run)
                 timings = warm_up(run, rows.batch, proof, largest, budget) if warmup else {}
@@ -170,8 +172,10 @@ def _exclusion(manifest: Manifest) -> str:
     return ""
 
 
-def _prove(run: Run, candidates: Iterable[Examples], tolerance: float) -> tuple[Rows | None, str]:
-    """Prove that the first axis is a batch.
+def _prove(
+    run: Run, together: Run, candidates: Iterable[Examples], tolerance: float
+) -> tuple[Rows | None, str]:
+    """Prove that the first axis is a batch. ``together`` runs several rows, as requests will be.
 
     Returns:
         Rows that ran, if any did, and what stays in doubt; nothing if it is proven.
@@ -196,7 +200,7 @@ def _prove(run: Run, candidates: Iterable[Examples], tolerance: float) -> tuple[
             doubt = doubt or f"the model fails on {examples.source} ({_one_line(error)}); {_REMEDY}"
             continue
         for size in sorted({2, 3, len(rows)}):
-            rows.prove(run, size)
+            rows.prove(together, size)
         unchanging = rows.unchanging()
         if unchanging is None:
             return rows, ""

@@ -16,6 +16,12 @@ _ALWAYS_TRIED: Final = 0.01
 """Batches that take fewer seconds than this do not end the search, whether they pay or not."""
 
 
+def batch_sizes(largest: int) -> list[int]:
+    """Return the powers of two up to ``largest``, and ``largest``."""
+    sizes = [2**power for power in range(largest.bit_length()) if 2**power < largest]
+    return [*sizes, largest]
+
+
 def warm_up(
     run: Run,
     batch: Callable[[int], Tensors],
@@ -24,7 +30,7 @@ def warm_up(
     budget: float,
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[int, float]:
-    """Run and time every batch size: the powers of two up to ``largest``, and ``largest``.
+    """Run and time every batch size up to ``largest``.
 
     ``batch``: makes a batch of so many rows. ``first_run``: runs it, before it is run for time.
     ``budget``: seconds. Stop after the first batch that exceeds it. If it is finite, stop also
@@ -34,7 +40,7 @@ def warm_up(
         Seconds per batch, by its number of rows.
     """
     timings = {}
-    for rows in _batch_sizes(largest):
+    for rows in batch_sizes(largest):
         first_run(rows)
         tensors = batch(rows)
         timings[rows] = _seconds(run, tensors, clock)
@@ -65,11 +71,6 @@ def _search_is_over(timings: dict[int, float], rows: int, budget: float) -> bool
     """Return whether neither this size nor the one before it paid."""
     chosen = best_batch_size(timings, budget)
     return timings[rows] >= _ALWAYS_TRIED and rows >= 4 * chosen
-
-
-def _batch_sizes(largest: int) -> list[int]:
-    sizes = [2**power for power in range(largest.bit_length()) if 2**power < largest]
-    return [*sizes, largest]
 
 
 def _seconds(run: Run, batch: Tensors, clock: Callable[[], float]) -> float:

@@ -132,6 +132,7 @@ def _describe(
             inputs=inputs,
             outputs=outputs,
             batch=arguments.batch,
+            pad_batches=arguments.pad_batches,
             parameters={**found.parameters, **dict(arguments.parameter)},
             renamed=renamed,
         )
