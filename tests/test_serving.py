@@ -1,7 +1,7 @@
 """What every server owes the service: drain, exit codes, replaced workers, failures, logs, metrics.
 
 Each server runs the small application in ``serving/`` in place of ``service.main``, so that the
-tests can have it sleep, die and fail at will.
+tests can have it sleep, die and fail at will. All that is around it is the service's own.
 """
 
 import contextlib
@@ -31,6 +31,7 @@ pytestmark = pytest.mark.slow
 
 TEMPLATE = template_root() / "template"
 APPLICATION = Path(__file__).parent / "serving"
+IGNORED = shutil.ignore_patterns("__pycache__")
 SERVERS = ("uvicorn", "granian", "gunicorn", "hypercorn")
 
 
@@ -40,14 +41,15 @@ def projects(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     found = {}
     for server in SERVERS:
         package = tmp_path_factory.mktemp(server) / "service"
-        (package / "ops").mkdir(parents=True)
+        package.mkdir()
         neutral = TEMPLATE / "service/src/service"
-        shutil.copy(neutral / "__init__.py", package)
-        for module in ("__init__", "connections", "logs", "process", "settings", "supervisor"):
-            shutil.copy(neutral / f"ops/{module}.py", package / "ops")
+        for layer in ("core", "ops"):
+            shutil.copytree(neutral / layer, package / layer, ignore=IGNORED)
+        for module in ("__init__", "__main__", "interfaces", "settings"):
+            shutil.copy(neutral / f"{module}.py", package)
         shutil.copy(TEMPLATE / f"servers/{server}/src/service/server.py", package)
-        for module in ("__main__", "main"):
-            shutil.copy(APPLICATION / f"{module}.py", package)
+        shutil.copy(APPLICATION / "main.py", package)
+        shutil.copytree(APPLICATION / "models", package.parent / "models")
         found[server] = package.parent
     return found
 
@@ -176,6 +178,7 @@ def start(server: str, workers: int, projects: dict[str, Path], tmp_path: Path) 
             projects[server],
             folder,
             {
+                "SERVICE_MODEL_DIR": str(projects[server] / "models"),
                 "SERVICE_PORT": str(free_port()),
                 "SERVICE_WORKERS": str(workers),
                 "SERVICE_GRACEFUL_TIMEOUT": "5",
@@ -451,8 +454,9 @@ def test_busy_port_is_one_clear_line(start: Start) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         service = start(SERVICE_PORT=str(other.getsockname()[1]))
         assert service.process.wait(10) == 1
-    assert re.search("^service: .*in use", service.text, re.M), service.text
-    assert len(service.text.splitlines()) == 1, service.text
+    starting, told = service.text.splitlines()
+    assert json.loads(starting)["message"].startswith("starting at")
+    assert re.search("^service: .*in use", told)
 
 
 @pytest.fixture(scope="session")
@@ -488,7 +492,9 @@ def test_unusable_certificate_ends_the_service(
     service = start(
         SERVICE_TLS_CERTIFICATE=str(certificate[0]), SERVICE_TLS_KEY=str(certificate[0])
     )
-    assert service.process.wait(15) == 1, service.text
+    assert service.process.wait(15) == 2, service.text
+    (told,) = service.text.splitlines()
+    assert told.startswith("SERVICE_TLS_CERTIFICATE and SERVICE_TLS_KEY cannot be used: ")
 
 
 @pytest.mark.parametrize("server", ["uvicorn"], indirect=True)

@@ -22,7 +22,7 @@ _RUNTIME_TESTS: Final = (
     "tests/test_batch_axis.py",
     "tests/test_odd_models.py",
 )
-_SERVER_TESTS: Final = ("tests/test_serving.py", "tests/test_connections.py")
+_SERVER_TESTS: Final = ("tests/test_connections.py", "tests/test_serving.py")
 _EQUIVALENT: Final = FOLDER / "equivalent.toml"
 
 

@@ -11,8 +11,8 @@ from urllib.parse import parse_qs
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from service.__main__ import configure_logging
 from service.ops import process
+from service.ops.logs import configure_logging
 from service.ops.settings import load_settings
 
 RECORD = Path(os.environ["RECORD"])
