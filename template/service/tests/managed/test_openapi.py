@@ -25,6 +25,13 @@ OPERATIONS = {
 }
 
 
+async def test_parameters_of_paths_have_the_model_as_example(client: httpx.AsyncClient) -> None:
+    paths = (await client.get("/openapi.json")).json()["paths"]
+    parameters = paths["/v2/models/{name}/versions/{version}"]["get"]["parameters"]
+    examples = {each["name"]: each.get("example") for each in parameters if each["in"] == "path"}
+    assert examples == {"name": "doubler", "version": "1"}
+
+
 async def test_document_has_every_operation(client: httpx.AsyncClient) -> None:
     answer = await client.get("/openapi.json")
     assert answer.headers["content-type"] == "application/json"

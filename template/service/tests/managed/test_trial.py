@@ -1,6 +1,7 @@
 """Whether requests may share a batch: what running a model shows, and what follows from it."""
 
 import asyncio
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from managed.conftest import Serve, Start
 from managed.support import INFER, Doubler, until, write_model
 from service.core import examples
+from service.core import manifest as manifests
 from service.core.examples import Examples
 from service.core.manifest import ArtifactError, Batch, Manifest, Tensor
 from service.core.tensors import Tensors, TensorSpec
@@ -304,6 +306,37 @@ async def test_no_client_receives_a_row_of_another(serve: Serve) -> None:
         asked = [(1, 1), (0, 0), (0, 1), (1, 0)] * 8
         answers = await asyncio.gather(*(infer(*data) for data in asked))
     assert answers == [[0, 0, 0, 1], [], [0, 1], [0, 0]] * 8
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("model", "batch", "told"),
+    [
+        (Detector(), "auto", [logging.WARNING]),
+        (Detector(), "never", [logging.INFO]),
+        (Doubler(), "never", [logging.INFO]),
+        (Doubler(), "auto", []),
+    ],
+)
+async def test_it_is_logged_why_requests_run_one_at_a_time(
+    start: Start,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    model: Doubler,
+    batch: Batch,
+    told: list[int],
+) -> None:
+    folder = write_model(tmp_path / "doubler", model)
+    manifests.read(folder).model_copy(update={"batch": batch}).write(folder)
+    caplog.set_level(logging.INFO, "service")
+    async with start(folder, model) as service:
+        await until(lambda: service.engine.ready)
+    found = [
+        record.levelno
+        for record in caplog.records
+        if record.getMessage().startswith("requests run one at a time: ")
+    ]
+    assert found == told
 
 
 @pytest.mark.anyio
