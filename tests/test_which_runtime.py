@@ -120,7 +120,7 @@ def test_page_serves_with_code_of_the_owner(
         configuration.write(OVERRIDE)
     _, *arguments = shlex.split(describe)
     said = bench.run([bench.python, *arguments], project, timeout=120)
-    assert "wrote src/service/predict.py, tests/golden.json" in said
+    assert "wrote src/service/predict.py, tests/golden.json, and the tolerance" in said
     check_code(bench, project, "src", "tests")
     tests = [bench.python, "-m", "pytest", "-q", "-p", "no:copie", "tests/test_model.py"]
     bench.run(tests, project, timeout=300)
