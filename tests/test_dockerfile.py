@@ -70,7 +70,7 @@ def test_the_health_check_asks_the_port_of_the_service(
 @pytest.mark.parametrize(
     ("options", "code", "told"),
     [
-        ([], 0, " tests left out: no Docker engine answers"),
+        ([], 0, " tests: no Docker engine answers"),
         (["--require-images"], 1, "Failed: no Docker engine answers"),
     ],
     ids=["left out", "required"],
