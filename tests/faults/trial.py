@@ -91,7 +91,7 @@ class Trials:
         """
         path = self._tree / fault.file
         if not path.is_file():
-            raise FaultError(f"{fault.name}: there is no such file")
+            raise FaultError(f"{fault.name}: the file does not exist")
         sound = path.read_bytes()
         changed = fault.plant(sound.decode("utf-8"))
         began = time.monotonic()

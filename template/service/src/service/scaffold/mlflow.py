@@ -1,6 +1,6 @@
 """Reads the columns of a model from the signature in the folder of an MLflow model.
 
-The file ``MLmodel`` there is YAML; what is read of it has the form that MLflow gives it.
+Its file ``MLmodel`` is YAML. Only the lines that are read here are parsed, as MLflow writes them.
 """
 
 import json

@@ -103,7 +103,7 @@ def named_columns(
     """Return the columns of a matrix under other names.
 
     Raises:
-        ArtifactError: there is no such matrix, or it has another number of columns.
+        ArtifactError: the model does not take one matrix, or its number of columns differs.
     """
     matrix = manifest.input_specs()[0]
     if len(manifest.inputs) != 1 or matrix.shape[1:] != (len(names),):

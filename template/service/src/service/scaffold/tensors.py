@@ -58,7 +58,7 @@ def check_renamed(
     names = [spec.name for spec in (*inputs, *outputs)]
     for name in renamed:
         if name not in names:
-            raise ArtifactError(f"there is no tensor '{name}' to rename, there are: {names}")
+            raise ArtifactError(f"the model has no tensor '{name}' to rename, it has: {names}")
 
 
 def _described(found: Signature, given: Sequence[TensorSpec]) -> tuple[TensorSpec, ...]:
