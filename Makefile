@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 UV := UV_COMPILE_BYTECODE=1 $(BIN)/uv pip install --quiet --python $(BIN)/python
 PYTEST := $(BIN)/pytest --verbose --numprocesses $(JOBS) --dist worksteal
 
-.PHONY: help demo environment newest test test-quick test-images faults lint snapshots clean
+.PHONY: help demo environment newest test matrix test-quick test-images faults lint snapshots clean
 
 help: ## List these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -25,6 +25,9 @@ newest: $(VENV)/.test ## Bring everything in the environment to its newest relea
 test: $(VENV)/.test ## Check all combinations, and everything else
 	tests/system-packages
 	$(PYTEST) $(ARGS)
+
+matrix: $(VENV)/.test ## Run every check of every combination, of further tasks too
+	$(BIN)/inferplate verify $(ARGS)
 
 test-quick: $(VENV)/.test ## Check one variant per framework, runtime and server
 	tests/system-packages

@@ -41,6 +41,7 @@ from history import (
 )
 
 from inferplate import rendered
+from inferplate.errors import InferplateError
 from inferplate.git import Git, GitError
 from inferplate.matrix import Variant
 from inferplate.project import Project
@@ -281,6 +282,32 @@ def difference(old: Variant, new: Variant) -> dict[str, str]:
     if new.has_first_task:
         differing.pop("task", None)
     return differing
+
+
+@pytest.mark.parametrize("by_copier", [False, True], ids=["inferplate", "copier"])
+@pytest.mark.parametrize("runtime", ["onnxruntime", "transformers"])
+def test_a_project_that_is_older_than_the_task_gets_the_first_of_its_runtime(
+    by_copier: bool, runtime: str, make_project: MakeProject
+) -> None:
+    variant = Variant("fastapi", runtime, "uvicorn")
+    project = make_project(variant, PREVIOUS)
+    answer = f"task: {variant.task}\n"
+    save(project, {".copier-answers.yml": swap(answer, "")})
+    mine = files(project)["src/service/predict.py"]
+    if by_copier:
+        copier_update(project)
+    else:
+        assert update(project).conflicts == {}
+    assert answer.encode() in files(project)[".copier-answers.yml"]
+    assert files(project)["src/service/predict.py"] == mine
+
+
+def test_a_task_that_the_new_runtime_does_not_have_is_refused(make_project: MakeProject) -> None:
+    project = make_project()
+    before = files(project)
+    with pytest.raises(InferplateError, match="texts need the runtime transformers"):
+        update(project, runtime="pytorch", task="text")
+    assert files(project) == before
 
 
 def test_a_switch_names_the_users_files_that_were_written_for_the_old_answers(
