@@ -164,6 +164,29 @@ async def test_large_binary_tensors_are_decoded_off_the_event_loop(
     assert [thread is threading.main_thread() for thread in threads] == [on_loop]
 
 
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [(1, ["tensor", "tensor", "loop", "loop"]), (10_001, ["tensor", "loop"] * 2)],
+)
+async def test_the_event_loop_runs_between_the_tensors_of_a_large_request(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, size: int, expected: list[str]
+) -> None:
+    steps: list[str] = []
+    decode = codec._decode_tensor
+
+    async def decode_tensor(*given: Any) -> Any:
+        steps.append("tensor")
+        asyncio.get_running_loop().call_soon(steps.append, "loop")
+        return await decode(*given)
+
+    monkeypatch.setattr(codec, "_decode_tensor", decode_tensor)
+    x = {"name": "x", "shape": [size, 2], "datatype": "FP32", "data": [1] * 2 * size}
+    async with serve(Doubler(), max_queue_size=2 * size, max_batch_size=2 * size) as service:
+        answer = await service.client.post(INFER, json={"inputs": [x, {**x, "name": "z"}]})
+    assert answer.status_code == 400
+    assert steps == expected
+
+
 async def test_elements_of_binary_text_are_counted(serve: Serve) -> None:
     async with serve(Doubler(inputs=TEXT_IN, outputs=TEXT_OUT), max_values=40) as service:
         fitting, surplus = [await ask_text(service, count) for count in (20, 21)]
