@@ -13,6 +13,7 @@ from typing import Any
 SCRIPT = Path(__file__).with_name("ask.py")
 REQUEST = {"instances": [{"left": 1}, {"left": 2}]}
 READY = "/v2/health/ready"
+WITHOUT_PREDICT: dict[str, Any] = {"paths": {}}
 Answers = dict[str, tuple[int, Any]]
 
 
@@ -80,7 +81,7 @@ def test_the_example_of_the_document_is_asked() -> None:
 
 
 def test_a_service_without_an_example_is_to_be_ready() -> None:
-    for openapi in (document(), {"paths": {}}):
+    for openapi in (document(), WITHOUT_PREDICT):
         for status in (200, 503):
             code, printed, bodies = run({"/openapi.json": (200, openapi), READY: (status, {})})
             assert (code, bodies) == (0 if status == 200 else 1, [])
