@@ -125,7 +125,7 @@ class Case:
     """A model, and what its first predict.py makes of it.
 
     ``train``: makes the artifact; without it, the example's is taken. ``good`` is answered;
-    ``bad`` has a field that is refused, by its name.
+    ``bad`` has a field that is refused, by its name, and for a ``reason`` that has these words.
     """
 
     variant: Variant
@@ -134,6 +134,7 @@ class Case:
     good: dict[str, Any]
     bad: dict[str, Any]
     refused: str
+    reason: str = ""
     answered: set[str] = field(default_factory=set)
 
 
@@ -156,6 +157,7 @@ CASES = {
         good={"city": "Rome"},
         bad={**ROW, "city": "Atlantis"},
         refused="city",
+        reason="Input should be 'Oslo', 'Rome' or ",
         answered={"label", "probabilities"},
     ),
     "categories of LightGBM": case(
@@ -163,6 +165,7 @@ CASES = {
         good={**ROW, "age_years": None},
         bad={**ROW, "city": "Atlantis"},
         refused="city",
+        reason="Input should be 'Oslo', 'Rome' or ",
         answered={"probabilities"},
     ),
     "pipeline on a DataFrame": case(
@@ -171,6 +174,7 @@ CASES = {
         good={**ROW, "age_years": None},
         bad={**ROW, "city": "Atlantis"},
         refused="city",
+        reason="Input should be 'Oslo', 'Rome' or ",
         answered={"prediction", "probabilities"},
     ),
     "matrix": case(
@@ -241,7 +245,9 @@ def test_straight_after_it_everything_is_green(
         assert first.keys() == case.answered
         answer = post_json(service.port, "/predict", {"instances": [case.good, case.bad]})
         assert answer.status == 422, answer.body
-        assert case.refused in str(answer.json()["errors"][0]["field"])
+        (error,) = answer.json()["errors"]
+        assert case.refused in error["field"]
+        assert case.reason in error["reason"]
         assert ask(service.port, "GET", "/docs").status == 200
         assert ask(service.port, "GET", "/v2/models/own").status == 200
 

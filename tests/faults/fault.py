@@ -21,6 +21,7 @@ _RUNTIME_TESTS: Final = (
     "tests/test_tables.py",
     "tests/test_batch_axis.py",
     "tests/test_odd_models.py",
+    "tests/test_weights.py",
 )
 _SERVER_TESTS: Final = ("tests/test_connections.py", "tests/test_serving.py")
 _QUICK_SERVER_TESTS: Final = (
