@@ -105,7 +105,7 @@ torch.export.save(torch.export.export(Twice(), (torch.ones(2, 4),)), "foreign/tw
 """
 
 
-def test_program_with_an_operator_of_another_package_is_refused_in_one_line(
+def test_pytorch_program_with_an_operator_of_another_package_is_refused_in_one_line(
     bench: Workbench, copy_of: Callable[[Variant], Path]
 ) -> None:
     project = copy_of(Variant("fastapi", "pytorch", "uvicorn"))
