@@ -37,6 +37,13 @@ RIGHT: tuple[dict[str, str], ...] = (
 )
 
 
+def test_routes_are_found_whatever_their_methods(shell: Shell) -> None:
+    has_route = shell.modules["app"].has_route
+    assert has_route("/own/items/3")
+    assert has_route("/own/orders")  # POST only
+    assert not has_route("/own/nothing")
+
+
 async def test_own_routes_answer(client: httpx.AsyncClient) -> None:
     answer = await client.get("/own/items/21")
     assert (answer.status_code, answer.json()) == (200, 42)
