@@ -18,6 +18,7 @@ from managed.importing import Shell
 from managed.stand_in.predict import Instance
 from managed.support import INFER, Doubler, Service, rows, until
 from service.core.errors import DeadlineExceeded, RequestCancelled, TooLarge
+from service.core.predictor import Predictor
 from service.core.request_context import RequestContext
 from service.core.tensors import TensorSpec
 from service.core.turns import Turns
@@ -312,6 +313,19 @@ async def test_nothing_large_is_parsed_while_many_instances_are_converted(
         answers = await asyncio.gather(first, second)
     assert [answer.status_code for answer in answers] == [200, 200]
     assert parsed == [len(many), len(large)]
+
+
+async def test_the_turn_of_a_large_answer_lasts_until_it_is_json(serve: Serve) -> None:
+    context = RequestContext(20)
+    context.large = True
+    async with serve(Doubler(), predict_endpoint=True, max_queue_size=3000) as service:
+        predictor: Predictor[Any, Any] = service.app._predictor
+        instances = [Instance(left=1, right=2)] * 3000
+        predictions = await predictor.with_context(context).predict(instances)
+        assert len(predictions) == 3000
+        assert predictor.turns.taken
+        await asyncio.sleep(0)
+        assert not predictor.turns.taken
 
 
 async def test_a_model_of_single_instances_takes_many_without_a_turn_for_each(
