@@ -101,6 +101,15 @@ async def test_wrong_values_are_listed(client: httpx.AsyncClient) -> None:
     assert "greater than 0" in error["reason"]
 
 
+@pytest.mark.parametrize("query", ["", "?number=x"])
+async def test_wrong_parameters_are_listed(client: httpx.AsyncClient, query: str) -> None:
+    answer = await client.get(f"/own/double{query}")
+    assert answer.status_code == 422
+    (error,) = answer.json()["errors"]
+    assert error["field"] == "query.number"
+    assert query or error["reason"] == "Field required"
+
+
 async def test_errors_of_own_routes_are_problems(client: httpx.AsyncClient) -> None:
     answer = await client.get("/own/refusal")
     assert answer.status_code == 409
@@ -152,6 +161,7 @@ async def test_document_has_own_routes(client: httpx.AsyncClient) -> None:
     own = {path: list(item) for path, item in paths.items() if path.startswith("/own")}
     assert own == {
         "/own/items/{number}": ["get"],
+        "/own/double": ["get"],
         "/own/orders": ["post"],
         "/own/refusal": ["get"],
         "/own/missing": ["get"],
