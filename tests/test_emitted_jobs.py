@@ -64,7 +64,8 @@ def project(bench: Workbench, tmp_path: Path) -> Path:
     for emptied in ("src", "tests", "train.py", "healthcheck.py"):
         path = folder / emptied
         shutil.rmtree(path) if path.is_dir() else path.unlink()
-    names = ("src/service/__init__.py", "train.py", "tests/test_model.py", "tests/managed/test_b.py")
+    tests = ("tests/test_model.py", "tests/managed/test_b.py")
+    names = ("src/service/__init__.py", "train.py", *tests)
     for name in names:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         test = "\n\ndef test_it() -> None:\n    pass\n" if "test_" in name else ""
