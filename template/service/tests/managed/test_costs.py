@@ -604,3 +604,10 @@ async def test_compressed_bodies_are_unpacked_in_pieces(serve: Serve) -> None:
     assert (cut.status_code, many.status_code) == (400, 400)
     assert "not complete" in cut.json()["error"]
     assert "members" in many.json()["error"]
+
+
+async def test_a_long_number_after_others_is_found(serve: Serve) -> None:
+    body = b'{"instances": [{"left": 1, "right": ' + b"9" * 400 + b"}]}"
+    async with serve(Doubler(), predict_endpoint=True) as service:
+        answer = await service.client.post("/predict", content=body, headers=JSON)
+    assert answer.status_code == 422
