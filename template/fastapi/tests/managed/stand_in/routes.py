@@ -13,7 +13,7 @@ _hooks: list[str] = []
 
 
 class Order(BaseModel):
-    count: int = Field(gt=0, strict=True)
+    count: int = Field(gt=0)
 
 
 @asynccontextmanager

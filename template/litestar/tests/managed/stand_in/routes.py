@@ -18,7 +18,7 @@ HAS_WEBSOCKETS = True
 
 
 class Order(BaseModel):
-    count: int = Field(gt=0, strict=True)
+    count: int = Field(gt=0)
 
 
 @contextmanager

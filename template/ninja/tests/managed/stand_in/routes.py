@@ -16,7 +16,7 @@ router = Router()
 
 
 class Order(BaseModel):
-    count: int = Field(gt=0, strict=True)
+    count: int = Field(gt=0)
 
 
 @contextmanager
