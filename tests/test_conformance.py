@@ -35,7 +35,7 @@ def test_requests_of_the_openapi_document(
         project,
         timeout=2400 if exhaustive else 120,
         settings={
-            "EXAMPLES": "1000" if exhaustive else "5",
+            "EXAMPLES": "1100" if exhaustive else "5",
             "REQUESTS": "10000" if exhaustive else "400",
         },
     )
