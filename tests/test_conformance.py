@@ -33,9 +33,9 @@ def test_requests_of_the_openapi_document(
     bench.run(
         [*command, "tests/conformance"],
         project,
-        timeout=1200 if exhaustive else 120,
+        timeout=2400 if exhaustive else 120,
         settings={
-            "EXAMPLES": "750" if exhaustive else "5",
+            "EXAMPLES": "1100" if exhaustive else "5",
             "REQUESTS": "10000" if exhaustive else "400",
         },
     )

@@ -112,6 +112,17 @@ def test_size_of_the_head_is_that_of_all_headers_together(start: Start, server: 
 
 
 @ONE_WORKER
+@pytest.mark.parametrize("server", ["uvicorn", "gunicorn", "hypercorn"], indirect=True)
+@pytest.mark.parametrize(("length", "status"), [(714, 200), (723, 431)])
+def test_the_names_and_separators_of_headers_count(start: Start, length: int, status: int) -> None:
+    service = start()
+    service.wait_ready()
+    fields = b"".join(b"X-%d: %s\r\n" % (number, b"a" * length) for number in range(10, 100))
+    answer = exchange(service, HEAD + b"Connection: close\r\n" + fields + b"\r\n")
+    assert statuses(answer) == [status]
+
+
+@ONE_WORKER
 @pytest.mark.parametrize(
     "begin",
     [

@@ -64,7 +64,8 @@ def project(bench: Workbench, tmp_path: Path) -> Path:
     for emptied in ("src", "tests", "train.py", "healthcheck.py"):
         path = folder / emptied
         shutil.rmtree(path) if path.is_dir() else path.unlink()
-    names = ("src/service/__init__.py", "train.py", "tests/test_a.py", "tests/managed/test_b.py")
+    tests = ("tests/test_model.py", "tests/managed/test_b.py")
+    names = ("src/service/__init__.py", "train.py", *tests)
     for name in names:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         test = "\n\ndef test_it() -> None:\n    pass\n" if "test_" in name else ""
@@ -93,7 +94,7 @@ def test_make_test_runs_every_test(project: Path) -> None:
     assert "2 passed" in printed
 
 
-@pytest.mark.parametrize("name", ["tests/test_a.py", "tests/managed/test_b.py"])
+@pytest.mark.parametrize("name", ["tests/test_model.py", "tests/managed/test_b.py"])
 def test_make_test_fails_where_a_test_fails(project: Path, name: str) -> None:
     path = project / name
     path.write_text(path.read_text().replace("pass", "raise AssertionError"))

@@ -14,7 +14,7 @@ from plans import ROWS, WHOLE
 
 from inferplate.matrix import Variant
 from inferplate.running import Service
-from inferplate.wire import ask, post_json
+from inferplate.wire import alike, ask, post_json
 from inferplate.workbench import Workbench
 
 SEEDED = ("src/service/predict.py", "tests/golden.json", "tests/test_model.py")
@@ -78,6 +78,17 @@ Path("models").mkdir(exist_ok=True)
 features, target = load_diabetes(return_X_y=True, as_frame=True)
 dump(Ridge().fit(features, target), "models/own.skops")
 """
+WIDE = """
+from pathlib import Path
+import numpy as np, pandas as pd
+from skops.io import dump
+from sklearn.linear_model import Ridge
+random = np.random.default_rng(0)
+names = [f"feature {index}" for index in range(99)]
+table = pd.DataFrame(random.normal(size=(300, 99)), columns=names)
+Path("models").mkdir(exist_ok=True)
+dump(Ridge().fit(table, table @ np.arange(99)), "models/own.skops")
+"""
 RANKER = """
 from pathlib import Path
 import numpy as np
@@ -117,6 +128,42 @@ ids = torch.ones(3, 5, dtype=torch.int64)
 program = torch.export.export(Network(), (ids,), dynamic_shapes=shapes)
 torch.export.save(program, "models/own.pt2")
 """
+ASK_ONE = """
+import json, sys
+import pandas as pd
+
+good, file = json.loads(sys.argv[1]), sys.argv[2]
+"""
+ASK_RIDGE = (
+    ASK_ONE
+    + """
+from skops.io import load
+
+row = pd.DataFrame([good.get("features", good)])
+print(json.dumps({"prediction": load(file).predict(row)[0]}))
+"""
+)
+ASK_XGBOOST = (
+    ASK_ONE
+    + """
+from xgboost import XGBClassifier
+
+city = pd.Categorical([good["city"]], categories=["Oslo", "Rome", "it's"])
+row = pd.DataFrame({"age (years)": [float("nan")], "city": city, "class": [float("nan")]})
+model = XGBClassifier()
+model.load_model(file)
+print(json.dumps({"label": int(model.predict(row)[0])}))
+"""
+)
+ASK_TRANSFORMERS = (
+    ASK_ONE
+    + """
+from transformers import pipeline
+
+(found,) = pipeline("text-classification", model=file)(good["text"])
+print(json.dumps({"label": found["label"]}))
+"""
+)
 COLUMNS = ("sepal_length", "sepal width (cm)", "petal_length", "petal_width")
 
 
@@ -125,7 +172,8 @@ class Case:
     """A model, and what its first predict.py makes of it.
 
     ``train``: makes the artifact; without it, the example's is taken. ``good`` is answered;
-    ``bad`` has a field that is refused, by its name.
+    ``bad`` has a field that is refused, by its name, and for a ``reason`` that has these words.
+    ``library``: prints what the library itself answers to ``good``.
     """
 
     variant: Variant
@@ -134,6 +182,8 @@ class Case:
     good: dict[str, Any]
     bad: dict[str, Any]
     refused: str
+    reason: str = ""
+    library: str = ""
     answered: set[str] = field(default_factory=set)
 
 
@@ -141,6 +191,7 @@ def case(framework: str, runtime: str, server: str, train: str, *options: str, *
     return Case(Variant(framework, runtime, server), train, options, **rest)
 
 
+MEASURED = ("age", "sex", "bmi", "bp", "s1", "s2", "s3", "s4", "s5", "s6")
 IRIS = {"sepal_length": 5.1, "sepal_width_cm": 3.5, "petal_length": 1.4, "petal_width": 0.2}
 ROW = {"age_years": 30.5, "city": "Rome", "class_": 3}
 CASES = {
@@ -156,6 +207,8 @@ CASES = {
         good={"city": "Rome"},
         bad={**ROW, "city": "Atlantis"},
         refused="city",
+        reason="Input should be 'Oslo', 'Rome' or ",
+        library=ASK_XGBOOST,
         answered={"label", "probabilities"},
     ),
     "categories of LightGBM": case(
@@ -163,6 +216,7 @@ CASES = {
         good={**ROW, "age_years": None},
         bad={**ROW, "city": "Atlantis"},
         refused="city",
+        reason="Input should be 'Oslo', 'Rome' or ",
         answered={"probabilities"},
     ),
     "pipeline on a DataFrame": case(
@@ -171,13 +225,24 @@ CASES = {
         good={**ROW, "age_years": None},
         bad={**ROW, "city": "Atlantis"},
         refused="city",
+        reason="Input should be 'Oslo', 'Rome' or ",
         answered={"prediction", "probabilities"},
     ),
     "matrix": case(
         *("litestar", "scikit-learn", "hypercorn", MATRIX),
-        good=dict.fromkeys(("age", "sex", "bmi", "bp", "s1", "s2", "s3", "s4", "s5", "s6"), 0.1),
-        bad=dict.fromkeys(("age", "sex", "bmi", "bp", "s1", "s2", "s3", "s4", "s5"), 0.1),
+        good={name: place / 100 for place, name in enumerate(MEASURED)},
+        bad=dict.fromkeys(MEASURED[:-1], 0.1),
         refused="s6",
+        library=ASK_RIDGE,
+        answered={"prediction"},
+    ),
+    "99 columns that must be there": case(
+        *("fastapi", "scikit-learn", "uvicorn", WIDE),
+        good={"features": {f"feature {place}": place / 10 for place in range(99)}},
+        bad={"features": {f"feature {place}": 0.5 for place in range(98)}},
+        refused="features",
+        reason="'feature 98' is missing",
+        library=ASK_RIDGE,
         answered={"prediction"},
     ),
     "200 columns": case(
@@ -207,6 +272,7 @@ CASES = {
         good={"text": "The weather was lovely."},
         bad={"text": 3},
         refused="text",
+        library=ASK_TRANSFORMERS,
         answered={"label", "probabilities"},
     ),
 }
@@ -239,9 +305,17 @@ def test_straight_after_it_everything_is_green(
         first, second = answer.json()["predictions"]
         assert first == second
         assert first.keys() == case.answered
+        if case.library:
+            arguments = [json.dumps(case.good), f"models/{file.name}"]
+            ask_library = [bench.python, "-c", case.library, *arguments]
+            printed = bench.run(ask_library, project, timeout=120)
+            for name, value in json.loads(printed.splitlines()[-1]).items():
+                assert alike(first[name], value, 1e-5)
         answer = post_json(service.port, "/predict", {"instances": [case.good, case.bad]})
         assert answer.status == 422, answer.body
-        assert case.refused in str(answer.json()["errors"][0]["field"])
+        (error,) = answer.json()["errors"]
+        assert case.refused in error["field"]
+        assert case.reason in error["reason"]
         assert ask(service.port, "GET", "/docs").status == 200
         assert ask(service.port, "GET", "/v2/models/own").status == 200
 

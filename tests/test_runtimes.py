@@ -20,6 +20,9 @@ from service import runtime
 from service.core import manifest
 from service.core.manifest import ArtifactError
 
+LIBRARIES = {"lightgbm", "onnxruntime", "openvino", "sklearn", "torch", "transformers", "xgboost"}
+imported = sorted(LIBRARIES & sys.modules.keys())
+
 def attempt(call):
     try:
         call()
@@ -41,6 +44,7 @@ cut.write_bytes(content[: len(content) // 2])
 cut_manifest = described.model_copy(update={"file": cut.name})
 broken_manifest = described.model_copy(update={"file": broken.name})
 print(json.dumps({
+    "imported": imported,
     "inputs": [spec.shape for spec in inspected.inputs],
     "outputs": [spec.shape for spec in inspected.outputs],
     "pads_texts": model.signature.pads_texts,
@@ -68,6 +72,7 @@ def test_what_cannot_be_served_is_refused(
     for kind in ("inputs", "outputs"):
         shapes = [tensor["shape"] for tensor in manifest[kind]]
         assert found[kind][: len(shapes)] == shapes
+    assert found["imported"] == []  # what `load` sets in the environment comes before
     assert found["pads_texts"] == (runtime == "transformers")
     assert found["right"] == ""
     assert "[-1, 77, 3]" in found["wrong"]
@@ -75,6 +80,7 @@ def test_what_cannot_be_served_is_refused(
     for refusal in ("wrong", "load", "cut", "inspect", "device"):
         assert found[refusal]
         assert "\n" not in found[refusal]
+        assert "subgraph" not in found[refusal]  # that is for other models of ONNX Runtime
 
 
 FOREIGN = """
@@ -99,7 +105,7 @@ torch.export.save(torch.export.export(Twice(), (torch.ones(2, 4),)), "foreign/tw
 """
 
 
-def test_program_with_an_operator_of_another_package_is_refused_in_one_line(
+def test_pytorch_program_with_an_operator_of_another_package_is_refused_in_one_line(
     bench: Workbench, copy_of: Callable[[Variant], Path]
 ) -> None:
     project = copy_of(Variant("fastapi", "pytorch", "uvicorn"))
@@ -117,3 +123,45 @@ def test_program_with_an_operator_of_another_package_is_refused_in_one_line(
     (line,) = done.stderr.splitlines()
     assert "torch.ops.foreign.twice" in line
     assert "import the custom op" in line
+
+
+LONG = {
+    "pytorch": """
+from types import SimpleNamespace
+
+def make():
+    raise ValueError("many words\\n" * 100)
+
+sys.modules["own"] = SimpleNamespace(make=make)
+artifact, parameters = Path("own.safetensors"), {"module": "own:make"}
+artifact.write_bytes(b"any")
+before = "'package.module:function': "
+""",
+    "transformers": """
+artifact, parameters = Path("own"), {}
+artifact.mkdir()
+(artifact / "config.json").write_text(json.dumps({"model_type": "many words " * 100}))
+before = "cannot be loaded: "
+""",
+}
+READ = """
+described = manifest.read(Path("models"))
+described = described.model_copy(update={"file": artifact.name, "parameters": parameters})
+try:
+    runtime.load(artifact, described, threads=1, device="cpu")
+except ArtifactError as error:
+    print(json.dumps(str(error).partition(before)[2]))
+"""
+
+
+@pytest.mark.parametrize("runtime", LONG)
+def test_a_long_text_of_the_library_is_cut(
+    runtime: str, bench: Workbench, copy_of: Callable[[Variant], Path]
+) -> None:
+    project = copy_of(Variant("fastapi", runtime, "uvicorn"))
+    imports = PROBE.partition("\nLIBRARIES")[0]
+    (project / "probe.py").write_text(imports + LONG[runtime] + READ, encoding="utf-8")
+    printed = bench.run([bench.python, "probe.py"], project, timeout=120)
+    cause = json.loads(printed.splitlines()[-1])
+    assert len(cause) == 300
+    assert "many words many words" in cause

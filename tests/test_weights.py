@@ -274,6 +274,7 @@ def test_onnx_weights_that_would_be_mapped_or_not_checked_are_refused(
     inspect = "from artifact import artifact\n" + REFUSED
     printed = probe(project, bench, ONE_FILE + artifact, inspect)
     assert "cannot be loaded" in printed
+    assert "a subgraph has external data" in printed
     assert printed.count("\n") == 1
 
 

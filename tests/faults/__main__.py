@@ -20,7 +20,7 @@ from inferplate.source import template_root
 from inferplate.workbench import Workbench
 
 _SEED: Final = 15
-_DRAWN: Final = 75
+_DRAWN: Final = 180
 _THRESHOLD: Final = 0.05
 
 

@@ -89,7 +89,6 @@ def _mutations(text: str) -> dict[int, list[_Mutation]]:
 
 def _choose(rank: str, path: str, text: str, choices: Sequence[_Mutation]) -> Fault | None:
     """Choose one mutation of a line: first the place, then the operator."""
-    emitted, project = tests_of(path)
     ordered = sorted(
         choices,
         key=lambda each: (
@@ -104,7 +103,7 @@ def _choose(rank: str, path: str, text: str, choices: Sequence[_Mutation]) -> Fa
         except AttributeError:
             continue  # Cosmic Ray 8.7 fails at exceptions in parentheses
         if changed and changed != text:
-            return Fault(KIND, "", path, text, changed, variant_of(path), emitted, project)
+            return Fault(KIND, "", path, text, changed, variant_of(path), **tests_of(path))
     return None
 
 

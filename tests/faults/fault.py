@@ -21,8 +21,38 @@ _RUNTIME_TESTS: Final = (
     "tests/test_tables.py",
     "tests/test_batch_axis.py",
     "tests/test_odd_models.py",
+    "tests/test_weights.py",
 )
 _SERVER_TESTS: Final = ("tests/test_connections.py", "tests/test_serving.py")
+_QUICK_SERVER_TESTS: Final = (
+    *(
+        f"tests/test_connections.py::test_{name}"
+        for name in (
+            "size_of_the_head_is_that_of_all_headers_together",
+            "size_of_one_header",
+            "bad_chunk",
+            "idle_connections_give_way",
+            "idle_connections_give_way_after_silent_ones",
+            "a_connection_with_a_request_does_not_give_way",
+            "body_of_a_request_that_offers_an_upgrade",
+            "websocket_outlives_the_time_for_a_head",
+        )
+    ),
+    *(
+        f"tests/test_serving.py::test_{name}"
+        for name in (
+            "log_level",
+            "it_listens_on_its_address_only",
+            "busy_port_is_one_clear_line",
+            "unusable_certificate_ends_the_service",
+            "the_application_names_the_server",
+            "serves_from_workers_of_its_own",
+            "tls",
+            "second_signal_skips_the_drain_delay",
+            "idle_connections_do_not_hold_the_exit",
+        )
+    ),
+)
 _EQUIVALENT: Final = FOLDER / "equivalent.toml"
 
 
@@ -36,8 +66,8 @@ class Fault:
 
     ``what``: the fault in words, empty for one that was drawn. ``file``: its path in the
     repository, where ``old`` occurs once. ``emitted``: the tests of the emitted service that should
-    notice, ``project``: those of the repository; both as arguments of pytest. ``variant``: that
-    which is emitted.
+    notice, ``project``: those of the repository; both as arguments of pytest. ``quick``: some of
+    ``project`` that take seconds, and run before all. ``variant``: that which is emitted.
     """
 
     kind: str
@@ -48,6 +78,7 @@ class Fault:
     variant: Variant
     emitted: tuple[str, ...]
     project: tuple[str, ...]
+    quick: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -113,14 +144,16 @@ def variant_of(file: str, chosen: dict[str, str] | None = None) -> Variant:
     return Variant(**answers)
 
 
-def tests_of(file: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the tests that should notice a fault in a module: the service's, the repository's."""
+def tests_of(file: str) -> dict[str, tuple[str, ...]]:
+    """Return the tests that should notice a fault in a module, by the names of a fault's fields."""
     _, first, second, *_ = Path(file).parts
     if first == "servers":
-        return (), (*_SERVER_TESTS, "-k", second)
+        quick = (*_QUICK_SERVER_TESTS, "-k", f"{second} and 1")
+        return {"emitted": (), "project": (*_SERVER_TESTS, "-k", second), "quick": quick}
     if first == "runtimes":
-        return ("tests/test_model.py",), (*_RUNTIME_TESTS, "-k", f"{second} or odd_model")
-    return WHOLE_SUITE, ()
+        project = (*_RUNTIME_TESTS, "-k", f"{second} or odd_model")
+        return {"emitted": ("tests/test_model.py",), "project": project}
+    return {"emitted": WHOLE_SUITE, "project": ()}
 
 
 def _short(text: str) -> str:

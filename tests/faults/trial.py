@@ -106,7 +106,11 @@ class Trials:
 
     def _tests_that_fail(self, fault: Fault) -> tuple[bool, str, tuple[str, ...]]:
         """Return whose test failed, the emitted ones or not, its name, and what to run again."""
-        for emitted, tests in ((True, fault.emitted), (False, fault.project)):
+        for emitted, tests in (
+            (True, fault.emitted),
+            (False, fault.quick),
+            (False, fault.project),
+        ):
             if not tests:
                 continue
             try:
