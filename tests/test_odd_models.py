@@ -301,7 +301,7 @@ CASES = {
     "text for a module": ("pytorch", NO_TEXT_FOR_A_MODULE),
     **{
         f"text for {runtime}": (runtime, NO_TEXT)
-        for runtime in ("lightgbm", "openvino", "pytorch", "xgboost")
+        for runtime in ("catboost", "lightgbm", "openvino", "pytorch", "xgboost")
     },
 }
 
