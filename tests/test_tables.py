@@ -226,6 +226,7 @@ CATBOOST = (
     TREES
     + """
 import catboost as cb
+from service.core.errors import InvalidTensors
 
 artifact = folder / "own.cbm"
 options = dict(iterations=9, verbose=False, allow_writing_files=False, thread_count=1)
@@ -539,16 +540,6 @@ fitted = xgb.XGBRegressor(n_estimators=9, enable_categorical=True).fit(given, sc
 right = fitted.predict(given)
 fitted.save_model(folder / "own.ubj")
 command(folder / "own.ubj")
-""",
-    "catboost": """
-import catboost as cb
-given["city"] = given["city"].astype(object).where(given["city"].notna(), "")
-fitted = cb.CatBoostRegressor(iterations=9, verbose=False, allow_writing_files=False).fit(
-    given, score, cat_features=["city"]
-)
-right = fitted.predict(given)
-fitted.save_model(folder / "own.cbm")
-command(folder / "own.cbm")
 """,
     "lightgbm": """
 import lightgbm as lgb

@@ -19,7 +19,15 @@ import numpy as np
 
 from service.core import tables
 from service.core.manifest import ArtifactError, Manifest, check_numbers
-from service.core.tensors import Array, Feature, Signature, Tensors, TensorSpec, convert_output
+from service.core.tensors import (
+    Array,
+    Feature,
+    Signature,
+    Tensors,
+    TensorSpec,
+    convert_output,
+    decode_text,
+)
 
 if TYPE_CHECKING:
     from catboost import CatBoostRegressor
@@ -41,7 +49,11 @@ class Model:
         self._output = manifest.output_specs()[0]
 
     def run(self, batch: Tensors) -> Tensors:
-        """Predict the rows of the input; a missing number is NaN."""
+        """Predict the rows of the input; a missing number is NaN.
+
+        Raises:
+            InvalidTensors: a category is missing, or not UTF-8.
+        """
         rows = _rows(self.signature.features, batch) if self._frame else batch[self._input]
         values = _predict(self._model, rows, self._threads)
         return {self._output.name: convert_output(self._output, values)}
@@ -133,9 +145,13 @@ def _signature(model: "CatBoostRegressor", *, framed: bool | None) -> Signature:
 
 
 def _rows(features: tuple[Feature, ...], columns: Tensors) -> Array:
-    """Return columns as a matrix of numbers, or of objects if some of them are text."""
+    """Return columns as a matrix of numbers, or of objects if some of them are text.
+
+    Raises:
+        InvalidTensors: a text is missing, or not UTF-8.
+    """
     texts = {
-        feature.name: tables.texts(feature, columns[feature.name], None)
+        feature.name: decode_text(feature.name, columns[feature.name])
         for feature in features
         if feature.datatype == "BYTES"
     }
