@@ -1,5 +1,6 @@
 """Models that nobody here made: from their packages, served without code, against their library."""
 
+import base64
 import json
 import shutil
 from collections.abc import Callable
@@ -9,15 +10,17 @@ from importlib.metadata import files
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import magika
 import numpy as np
 import numpy.typing as npt
 import onnxruntime
 import pytest
 from conftest import Covers
+from magika.types import OverwriteReason
 
 from inferplate.matrix import Variant
 from inferplate.running import Service
-from inferplate.wire import JSON_LENGTH, ask
+from inferplate.wire import JSON_LENGTH, Response, ask, post_json
 from inferplate.workbench import Workbench
 
 pytestmark = pytest.mark.slow
@@ -142,6 +145,46 @@ def test_a_model_of_a_package_is_served_without_code_and_answers_like_onnx_runti
             np.testing.assert_allclose(found[name], values, rtol=0, atol=tolerance)
     first, _, third, *_ = expected
     assert not all(np.array_equal(first[name], third[name]) for name in first)
+
+
+CONTENTS = [
+    b"import os\n\n\ndef size(path):\n    return os.stat(path).st_size\n" * 3,
+    b"<html><head><title>a</title></head><body><p>b</p></body></html>\n" * 200,
+    b'{"a": [1, 2, 3], "b": {"c": null}}\n',
+    b"  \n%PDF-1.7\n1 0 obj\n<< /Type /Catalog >>\nendobj\n  ",
+    bytes(range(256)) * 40,
+]
+
+
+def test_a_predict_py_for_magika_equals_its_pipeline(
+    bench: Workbench, copy_of: Callable[[Variant], Path]
+) -> None:
+    project = copy_of(Variant("fastapi", "onnxruntime", "uvicorn"))
+    shutil.rmtree(project / "models")
+    folder = located("magika", "magika/models/standard_v3_3/model.onnx").parent
+    shutil.copytree(folder, project / "models")
+    own = Path(__file__).parent / "pipelines/file_kinds.py"
+    shutil.copy(own, project / "src/service/predict.py")
+    describe = ["manifest", "models/model.onnx", "--name", "magika", "--version", "3.3"]
+    bench.run([bench.python, "-m", "service", *describe], project, timeout=120)
+    with Service(project, bench.python, {}) as service:
+        service.wait_ready()
+
+        def predict(*contents: bytes) -> Response:
+            instances = [{"content": base64.b64encode(content).decode()} for content in contents]
+            return post_json(service.port, "/predict", {"instances": instances})
+
+        alone = [predict(content).json()["predictions"][0] for content in CONTENTS]
+        together = predict(*CONTENTS).json()["predictions"]
+        assert predict(CONTENTS[0], b"short").status == 422
+    library = magika.Magika()
+    for content, one, other in zip(CONTENTS, alone, together, strict=True):
+        right = library.identify_bytes(content).prediction
+        certain = right.overwrite_reason != OverwriteReason.LOW_CONFIDENCE
+        for found in (one, other):
+            assert (found["label"], found["certain"]) == (right.dl.label, certain)
+            assert abs(found["score"] - right.score) < 1e-5
+    assert len({one["label"] for one in alone}) > 3
 
 
 def located(package: str, file: str) -> Path:
