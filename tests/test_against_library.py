@@ -107,6 +107,46 @@ check(early, numbers + noise, predictions, **stop)
 assert early.best_iteration_ < 60
 """
 )
+CATBOOST = (
+    COMMON
+    + DATA
+    + """
+import catboost as cb
+
+artifact = Path("against.cbm")
+
+def check(model, target, method, **fit):
+    model.fit(rows, target, **fit)
+    model.save_model(artifact)
+    (found,) = served(artifact)
+    same(found, getattr(model, method)(few))
+
+small = {"iterations": 8, "depth": 3, "verbose": False, "allow_writing_files": False}
+probabilities, predictions = "predict_proba", "predict"
+check(cb.CatBoostClassifier(**small), binary, probabilities)
+check(cb.CatBoostClassifier(**small), classes, probabilities)
+check(cb.CatBoostClassifier(**small, loss_function="MultiClassOneVsAll"), classes, probabilities)
+check(cb.CatBoostClassifier(**small, loss_function="MultiLogloss"), labels, probabilities)
+check(cb.CatBoostClassifier(**small, loss_function="CrossEntropy"), binary * 0.9, probabilities)
+check(cb.CatBoostClassifier(**small), np.array(["no", "yes"])[binary], probabilities)
+assert runtime.inspect(artifact, {}).classes == ("no", "yes")
+check(cb.CatBoostRegressor(**small), numbers, predictions)
+check(cb.CatBoostRegressor(**small, loss_function="MultiRMSE"), several, predictions)
+check(cb.CatBoostRegressor(**small, loss_function="Poisson"), np.abs(numbers), predictions)
+check(cb.CatBoostRegressor(**small, loss_function="Tweedie:variance_power=1.5"),
+      np.abs(numbers), predictions)
+check(cb.CatBoostRegressor(**small, loss_function="RMSEWithUncertainty"), numbers, predictions)
+check(cb.CatBoostRanker(**small, loss_function="YetiRank"), classes, predictions,
+      group_id=np.arange(300) // 10)
+
+noise = random.permutation(numbers)
+early = {**small, "iterations": 60, "learning_rate": 0.9, "early_stopping_rounds": 5}
+for best in (True, False):
+    model = cb.CatBoostRegressor(**early, use_best_model=best)
+    check(model, numbers + noise, predictions, eval_set=(rows[:50], noise[:50]))
+    assert model.tree_count_ < 60
+"""
+)
 SCIKIT_LEARN = (
     COMMON
     + SKLEARN
@@ -329,6 +369,7 @@ for target in (binary, classes):
 CASES = {
     "xgboost": XGBOOST,
     "lightgbm": LIGHTGBM,
+    "catboost": CATBOOST,
     "scikit-learn": SCIKIT_LEARN,
     "transformers": TRANSFORMERS,
     "onnxruntime": ONNX,

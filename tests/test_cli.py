@@ -180,7 +180,7 @@ def test_lists_the_variants_as_a_matrix_of_a_workflow() -> None:
     (line,) = inferplate("variants", "--format", "github").stdout.splitlines()
     matrix = json.loads(line)
     assert list(matrix) == ["include"]
-    assert len(matrix["include"]) == 96
+    assert len(matrix["include"]) == 108
 
 
 @pytest.mark.parametrize(
@@ -230,7 +230,7 @@ def test_verify_reports_what_it_covered(tmp_path: Path) -> None:
     keep, report = tmp_path / "kept", tmp_path / "report.json"
     result = inferplate("verify", *selection, "--keep", str(keep), "--report", "json", str(report))
     assert result.returncode == 0, result.stdout
-    assert "4 of 96" in result.stdout
+    assert "4 of 108" in result.stdout
     written = json.loads(report.read_bytes())
     assert written["checks"] == {"lint": {"passed": 4, "failed": 0}}
     assert {entry["variant"] for entry in written["results"]} == {

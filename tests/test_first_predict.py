@@ -53,6 +53,14 @@ model = LGBMClassifier(n_estimators=5, verbose=-1).fit(table, target)
 model.booster_.save_model(folder / "own.txt")
 """
 )
+CATBOOST_TABLE = (
+    TABLE
+    + """
+from catboost import CatBoostClassifier
+options = dict(iterations=5, verbose=False, allow_writing_files=False, cat_features=["city"])
+CatBoostClassifier(**options).fit(table, target).save_model(folder / "own.cbm")
+"""
+)
 PIPELINE = (
     TABLE
     + """
@@ -218,6 +226,13 @@ CASES = {
         refused="city",
         reason="Input should be 'Oslo', 'Rome' or ",
         answered={"probabilities"},
+    ),
+    "categories of CatBoost": case(
+        *("litestar", "catboost", "hypercorn", CATBOOST_TABLE),
+        good={**ROW, "age_years": None, "city": "Atlantis"},
+        bad={**ROW, "city": None},
+        refused="city",
+        answered={"label", "probabilities"},
     ),
     "pipeline on a DataFrame": case(
         *("fastapi", "scikit-learn", "uvicorn", PIPELINE),

@@ -180,6 +180,66 @@ assert model.run({"words": words[:0]})["same"].tolist() == []
 for wrong in (b"\\xff", b"\\xed\\xa0\\x80"):
     assert "'words'" in message(InvalidTensors, model.run, {"words": text("right", wrong)})
 """
+ONNX_MODEL = """
+import onnx
+from onnx import TensorProto as T, helper as h
+
+artifact = Path("odd.onnx")
+
+def save(nodes, inputs, outputs, **constants):
+    infos = [[h.make_tensor_value_info(*each) for each in side] for side in (inputs, outputs)]
+    weights = [
+        onnx.numpy_helper.from_array(value, name) for name, value in constants.items()
+    ]
+    graph = h.make_graph(nodes, "g", *infos, weights)
+    onnx.save(h.make_model(graph, opset_imports=[h.make_opsetid("", 17)], ir_version=9), artifact)
+
+def ask(model, **inputs):
+    for array in inputs.values():
+        array.flags.writeable = False
+    return model.run(inputs)["y"].tolist()
+"""
+ONNX_SCALAR = (
+    ONNX_MODEL
+    + """
+x, rate, y = ("x", T.FLOAT, ["N", 2]), ("rate", T.INT64, []), ("y", T.FLOAT, ["N", 2])
+cast = h.make_node("Cast", ["rate"], ["f"], to=T.FLOAT)
+save([cast, h.make_node("Mul", ["x", "f"], ["y"])], [x, rate], [y])
+found = runtime.inspect(artifact, {})
+assert found.undescribed == ()
+described = describe(artifact)
+assert {spec.name: spec.shape for spec in described.input_specs()} == {"x": (-1, 2), "rate": ()}
+model = load(artifact, described)
+assert ask(model, x=np.ones((1, 2), np.float32), rate=np.array(3)) == [[3, 3]]
+assert ask(model, x=np.ones((1, 2), np.float32), rate=np.array(4)) == [[4, 4]]
+
+save([cast, h.make_node("Mul", ["x", "f"], ["y"])], [x, ("rate", T.INT64, None)], [y])
+if runtime.RUNTIME == "onnxruntime":  # OpenVINO takes it for a scalar, too
+    assert [tensor.name for tensor in runtime.inspect(artifact, {}).undescribed] == ["rate"]
+"""
+)
+AFTER_FAILURE = (
+    ONNX_MODEL
+    + """
+x, y = ("x", T.FLOAT, ["N", 3, "H", "W"]), ("y", T.FLOAT, ["N", 6, "I", "J"])
+half = h.make_node("AveragePool", ["x"], ["h"], kernel_shape=[2, 2], strides=[2, 2])
+double = h.make_node("ConvTranspose", ["h", "w"], ["d"], strides=[2, 2])
+both = h.make_node("Concat", ["x", "d"], ["y"], axis=1)
+save([half, double, both], [x], [y], w=np.ones((3, 3, 2, 2), np.float32))
+model = load(artifact, describe(artifact))
+right, odd = np.ones((1, 3, 8, 8), np.float32), np.ones((1, 3, 7, 7), np.float32)
+answer = ask(model, x=right)
+assert np.isfinite(answer).all()
+for _ in range(2):
+    try:
+        ask(model, x=odd)
+    except Exception:
+        pass
+    else:
+        raise AssertionError("twice the half of seven is not seven")
+    assert ask(model, x=right) == answer
+"""
+)
 TRANSFORMERS_TEXT = """
 described = manifest.read(Path("models"))
 model = load(Path("models") / described.file, described)
@@ -231,12 +291,17 @@ CASES = {
     "ids": ("scikit-learn", SKLEARN_IDS),
     "ids in trees": ("lightgbm", LIGHTGBM_IDS),
     "strings": ("onnxruntime", ONNX_TEXT),
+    **{f"scalars in {runtime}": (runtime, ONNX_SCALAR) for runtime in ("onnxruntime", "openvino")},
+    **{
+        f"failures in {runtime}": (runtime, AFTER_FAILURE)
+        for runtime in ("onnxruntime", "openvino")
+    },
     "sentences": ("transformers", TRANSFORMERS_TEXT),
     "wide integers": ("openvino", WIDE_INTEGERS),
     "text for a module": ("pytorch", NO_TEXT_FOR_A_MODULE),
     **{
         f"text for {runtime}": (runtime, NO_TEXT)
-        for runtime in ("lightgbm", "openvino", "pytorch", "xgboost")
+        for runtime in ("catboost", "lightgbm", "openvino", "pytorch", "xgboost")
     },
 }
 

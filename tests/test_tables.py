@@ -222,6 +222,51 @@ for fitted in (
     assert np.array_equal(model.run({"features": matrix})[output.name], right)
 """
 )
+CATBOOST = (
+    TREES
+    + """
+import catboost as cb
+from service.core.errors import InvalidTensors
+
+artifact = folder / "own.cbm"
+options = dict(iterations=9, verbose=False, allow_writing_files=False, thread_count=1)
+texts = frame.astype({"city": object, "zone": object, "color": object})
+texts[["city", "color"]] = texts[["city", "color"]].fillna("none")
+texts["zone"] = [str(value) for value in texts.zone]
+fitted = cb.CatBoostClassifier(**options).fit(
+    texts, np.where(score > 45, "yes", "no"), cat_features=["city", "zone", "color"]
+)
+fitted.save_model(artifact)
+model, found, described, told = command(artifact)
+assert described.parameters == {"frame": True}, described.parameters
+assert "share a batch" in told, told
+assert found.classes == ("no", "yes")
+assert [(each.name, each.datatype, each.categories, each.optional) for each in found.features] == [
+    ("age", "FP32", (), True),
+    ("city", "BYTES", (), False),
+    ("rooms", "FP32", (), True),
+    ("zone", "BYTES", (), False),
+    ("garden", "FP32", (), True),
+    ("color", "BYTES", (), False),
+]
+tensors = batch(described, texts)
+assert np.allclose(model.run(tensors)["probabilities"], fitted.predict_proba(texts), atol=1e-9)
+
+unseen = texts.assign(city="atlantis", age=np.nan)
+unseen["age"] = unseen.age.astype(float)
+served = model.run(batch(described, unseen))["probabilities"]
+assert np.allclose(served, fitted.predict_proba(unseen), atol=1e-9)
+lacking = {**tensors, "city": np.full(len(tensors["city"]), None, object)}
+assert "'city'" in message(InvalidTensors, model.run, lacking)
+told = message(ArtifactError, runtime.inspect, artifact, {"frame": False})
+assert "frame=true" in told
+
+texts["words"] = "some words"
+columns = texts.drop(columns=["city", "zone", "color"])
+cb.CatBoostRegressor(**options).fit(columns, score, text_features=["words"]).save_model(artifact)
+assert "texts or embeddings" in message(ArtifactError, runtime.inspect, artifact, {})
+"""
+)
 SKLEARN = """
 from skops.io import dump, get_untrusted_types
 from sklearn.cluster import KMeans
@@ -509,6 +554,7 @@ CASES = {
     "frames-scikit-learn": SKLEARN_FRAMES,
     "outputs-scikit-learn": SKLEARN_OUTPUTS,
     "trees-xgboost": XGBOOST,
+    "trees-catboost": CATBOOST,
     "trees-lightgbm": LIGHTGBM,
     **{f"served-{runtime}": SERVED.replace("_FIT_", fit) for runtime, fit in FITS.items()},
 }

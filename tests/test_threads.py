@@ -68,6 +68,14 @@ def threads_of(model):
         model.run(example)
     return {predict.call_args.kwargs["num_threads"]}
 """,
+    "catboost": """
+from unittest import mock
+
+def threads_of(model):
+    with mock.patch.object(model._model, "predict", wraps=model._model.predict) as predict:
+        model.run(example)
+    return {predict.call_args.kwargs["thread_count"]}
+""",
 }
 """By runtime: how its library tells with how many threads it runs."""
 

@@ -137,6 +137,7 @@ CASES = [
     ("transformers", SHARDS, {"shards/config.json", "shards/model.safetensors.index.json"}),
     ("pytorch", PROGRAM, {"table.pt2"}),
     ("pytorch", SAFETENSORS, {"table.safetensors"}),
+    ("catboost", EXAMPLE, {"iris.cbm"}),
     ("lightgbm", EXAMPLE, {"iris.txt"}),
     ("python", EXAMPLE, {"iris.npz"}),
     ("scikit-learn", EXAMPLE, {"iris.skops"}),

@@ -17,14 +17,12 @@ from inferplate.wire import post_json
 from inferplate.workbench import Workbench
 
 PAGE = (template_root() / "docs/which-runtime.md").read_text(encoding="utf-8")
-EXPORT, JOBLIB, CATBOOST = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+EXPORT, JOBLIB = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 CONVERSIONS = [line for line in PAGE.splitlines() if line.startswith("python -c ")]
-DESCRIBE, DESCRIBE_CATBOOST = (
-    line for line in PAGE.splitlines() if line.startswith("python -m service manifest")
-)
+(DESCRIBE,) = (line for line in PAGE.splitlines() if line.startswith("python -m service manifest"))
 OVERRIDE = """
 [[tool.mypy.overrides]]
-module = ["joblib.*", "catboost.*"]
+module = ["joblib.*"]
 ignore_missing_imports = true
 """
 FITTED = """
@@ -39,13 +37,6 @@ Path("models").mkdir(exist_ok=True)
 SCIKIT_LEARN = """
 from sklearn.linear_model import LogisticRegression
 joblib.dump(LogisticRegression().fit(rows, labels), "models/own.joblib")
-"""
-CATBOOST_MODEL = """
-from catboost import CatBoostClassifier
-model = CatBoostClassifier(iterations=9, verbose=0, allow_writing_files=False, thread_count=1)
-columns = ["length", "width", "height"]
-import pandas as pd
-model.fit(pd.DataFrame(rows, columns=columns), labels).save_model("models/own.cbm")
 """
 MODELS = {
     "own.skops": (
@@ -63,6 +54,12 @@ MODELS = {
         "from lightgbm import LGBMClassifier\n"
         "model = LGBMClassifier(n_estimators=3, verbose=-1).fit(rows, labels)\n"
         "Path('own.pkl').write_bytes(pickle.dumps(model))",
+    ),
+    "own.cbm": (
+        "catboost",
+        "from catboost import CatBoostClassifier\n"
+        "model = CatBoostClassifier(iterations=3, verbose=0, allow_writing_files=False)\n"
+        "joblib.dump(model.fit(rows, labels), 'own.pkl')",
     ),
     "own.safetensors": (
         "pytorch",
@@ -102,23 +99,17 @@ def test_page_exports(copy_of: Callable[[Variant], Path], bench: Workbench) -> N
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("library", ["joblib", "catboost"])
 def test_page_serves_with_code_of_the_owner(
-    library: str, copy_of: Callable[[Variant], Path], bench: Workbench
+    copy_of: Callable[[Variant], Path], bench: Workbench
 ) -> None:
     """The owner writes runtime.py and names untyped libraries; the template's files stay."""
-    pytest.importorskip(library)
     project = copy_of(Variant("fastapi", "python", "uvicorn"))
     shutil.rmtree(project / "models")
-    fit, code, describe = {
-        "joblib": (SCIKIT_LEARN, JOBLIB, DESCRIBE),
-        "catboost": (CATBOOST_MODEL, CATBOOST, DESCRIBE_CATBOOST),
-    }[library]
-    bench.run([bench.python, "-c", FITTED + fit], project, timeout=120)
-    (project / "src/service/runtime.py").write_text(code, encoding="utf-8")
+    bench.run([bench.python, "-c", FITTED + SCIKIT_LEARN], project, timeout=120)
+    (project / "src/service/runtime.py").write_text(JOBLIB, encoding="utf-8")
     with (project / "pyproject.toml").open("a", encoding="utf-8") as configuration:
         configuration.write(OVERRIDE)
-    _, *arguments = shlex.split(describe)
+    _, *arguments = shlex.split(DESCRIBE)
     said = bench.run([bench.python, *arguments], project, timeout=120)
     assert "wrote src/service/predict.py, tests/golden.json, and the tolerance" in said
     check_code(bench, project, "src", "tests")

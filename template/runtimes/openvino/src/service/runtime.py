@@ -6,7 +6,7 @@ refused: it would take their lower half.
 The library is imported where it is used, so that importing this module stays cheap.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -42,14 +42,24 @@ _INT32: Final = np.iinfo(np.int32)
 
 
 class Model:
-    """An inference request of a compiled model. ``outputs``: the index of each output."""
+    """A compiled model.
+
+    ``compile_model``: makes an inference request of it. ``outputs``: the index of each output.
+    ``scalars``: the inputs without dimensions.
+    """
 
     def __init__(
-        self, request: "openvino.InferRequest", signature: Signature, outputs: dict[str, int]
+        self,
+        compile_model: "Callable[[], openvino.InferRequest]",
+        signature: Signature,
+        outputs: dict[str, int],
+        scalars: Sequence[str],
     ) -> None:
         self.signature = signature
-        self._request = request
+        self._compile = compile_model
+        self._request = compile_model()
         self._outputs = outputs
+        self._scalars = scalars
         self._wide = [spec.name for spec in signature.inputs if spec.datatype in _WIDE]
 
     def run(self, batch: Tensors) -> Tensors:
@@ -60,7 +70,18 @@ class Model:
                 raise InvalidTensors(
                     f"The input '{name}' may have values from {_INT32.min} to {_INT32.max}."
                 )
-        arrays = self._request.infer(batch, share_inputs=True)
+        # OpenVINO copies arrays that it must not write to, except scalars, which it refuses.
+        scalars = {name: batch[name].copy() for name in self._scalars}
+        try:
+            # infer() does not raise in one thread: it returns the outputs of the run before.
+            self._request.start_async({**batch, **scalars}, share_inputs=True)
+            self._request.wait()
+        except RuntimeError:
+            # What it has prepared stays half done: the model would fail, or answer with what is in
+            # unset memory, for inputs that are right.
+            self._request = self._compile()
+            raise
+        arrays = self._request.results
         return {name: arrays[index] for name, index in self._outputs.items()}
 
 
@@ -80,9 +101,14 @@ def load(artifact: Path, manifest: Manifest, *, threads: int, device: str) -> Mo
     wanted = {tensor.name for tensor in manifest.outputs}
     names = [_name(port) for port in model.outputs]
     outputs = {name: index for index, name in enumerate(names) if name in wanted}
+    scalars = [tensor.name for tensor in manifest.inputs if not tensor.shape]
+    options = _options(target, threads)
+
+    def compile_model() -> "openvino.InferRequest":
+        return core.compile_model(model, target, options).create_infer_request()
+
     try:
-        compiled = core.compile_model(model, target, _options(target, threads))
-        return Model(compiled.create_infer_request(), _signature(model), outputs)
+        return Model(compile_model, _signature(model), outputs, scalars)
     except RuntimeError as error:
         raise ArtifactError(f"{artifact} cannot be compiled: {_cause(error)}") from error
 
