@@ -133,6 +133,7 @@ def _describe(
             outputs=outputs,
             batch=arguments.batch,
             pad_batches=arguments.pad_batches,
+            task=found.task,
             parameters={**found.parameters, **dict(arguments.parameter)},
             renamed=renamed,
         )
