@@ -30,7 +30,7 @@ TEXTS = [
     "the film was good", "bad", "", "what a lovely journey , I found the book really dull .",
     "good " * 30, "the weather was awful and the hotel was great " * 20,
 ]
-PAIRS = ["which film was fun ?", "the food was poor", "good", "", "bad " * 40, "bad " * 90]
+PAIRS = ["which film was fun ?", "the food was poor", "good", "dull", "bad " * 40, "bad " * 90]
 
 def tiny(kind, name, **options):
     config = BertConfig(
@@ -118,6 +118,7 @@ CROSS_ENCODERS = (
     + """
 from sentence_transformers import CrossEncoder
 
+PAIRS[3] = ""  # the pipeline takes it for none
 for labels in (1, 3):
     folder = tiny(BertForSequenceClassification, f"base-{labels}", num_labels=labels)
     for activation in (None, torch.nn.Identity(), torch.nn.Sigmoid()):
@@ -209,7 +210,7 @@ found = answers(base, {"text": text(*TEXTS)}, {"pooling": "mean", "normalize": T
 library = SentenceTransformer(modules=[models.Transformer(str(base)), models.Pooling(32),
                                        models.Normalize()])
 same(found["embedding"], library.encode(TEXTS))
-assert found["tokens"].tolist() == [6, 3, 2, 13, 32, 64]
+assert found["tokens"].tolist() == [6, 3, 2, 14, 32, 64]
 masked = tiny(BertForMaskedLM, "masked")
 found = answers(masked, {"text": text(*TEXTS)}, {"pooling": "cls"})
 with torch.inference_mode():

@@ -59,6 +59,7 @@ class Embedding:
         from transformers import AutoModel
 
         tokenizer = folder.read_tokenizer(self.recipe.network)
+        tokenizer.padding_side = "right"  # positions are counted from the first token
         if self.recipe.lower_case and tokenizer.tokenize("Aa") != tokenizer.tokenize("aa"):
             raise ArtifactError(
                 f"{self.recipe.network} has 'do_lower_case', which its tokenizer does not do: save "
@@ -170,8 +171,7 @@ def _load_step(step: Dense | Normalize, device: "torch.device") -> _Step:
     except Exception as error:
         raise ArtifactError(f"{path} cannot be loaded: {folder.one_line(error)}") from error
     activation = getattr(torch.nn, step.activation)()
-    module = torch.nn.Sequential(linear.float(), activation).to(device).eval()
-    return module
+    return torch.nn.Sequential(linear.float(), activation).to(device).eval()
 
 
 def _cls(states: "torch.Tensor", mask: "torch.Tensor") -> "torch.Tensor":
