@@ -46,7 +46,8 @@ def described(folder, parameters=None):
     found = runtime.inspect(folder, parameters or {})
     return manifest.describe(
         folder, name="odd", version="1", runtime=runtime.RUNTIME, inputs=found.inputs,
-        outputs=found.outputs, task=found.task, parameters={**found.parameters, **(parameters or {})},
+        outputs=found.outputs, task=found.task,
+        parameters={**found.parameters, **(parameters or {})},
     )
 
 def answers(folder, batch, parameters=None):
@@ -97,7 +98,8 @@ for labels, kind, output in (
     assert list(found) == [output]
     same(found[output], right[:, 0] if labels == 1 else right)
     classes = runtime.inspect(folder, {}).classes
-    assert classes == (() if output.startswith("score") else tuple(f"LABEL_{n}" for n in range(labels)))
+    named = () if output.startswith("score") else range(labels)
+    assert classes == tuple(f"LABEL_{index}" for index in named)
 
     batch = {"text": text(*TEXTS), "text_pair": text(*PAIRS)}
     found = answers(folder, batch, {"pairs": True})
@@ -214,7 +216,8 @@ assert found["tokens"].tolist() == [6, 3, 2, 14, 32, 64]
 masked = tiny(BertForMaskedLM, "masked")
 found = answers(masked, {"text": text(*TEXTS)}, {"pooling": "cls"})
 with torch.inference_mode():
-    states = BertForMaskedLM.from_pretrained(masked).eval().bert(**tokenizer("bad", return_tensors="pt"))
+    network = BertForMaskedLM.from_pretrained(masked).eval()
+    states = network.bert(**tokenizer("bad", return_tensors="pt"))
 same(found["embedding"][1], states.last_hidden_state[0, 0].numpy())
 
 # Padding stands before the text, and nothing marks its ends.
@@ -230,7 +233,7 @@ for pooling in ("lasttoken", "mean", "weightedmean", "cls", "max"):
     texts = [each for each in TEXTS if each]
     found = answers(bare, {"text": text(*texts)}, {"pooling": pooling})
     same(found["embedding"], np.stack([library.encode(each) for each in texts]))
-    assert found["tokens"].tolist() == [4, 1, 11, 30, 64]
+    assert found["tokens"].tolist() == [4, 1, 12, 30, 64]
     from service.core.errors import Refused
     about = described(bare, {"pooling": pooling})
     error = message(Refused, load(bare, about).run, {"text": text("good", "", "bad")})
@@ -268,7 +271,8 @@ def changed(path, **values):
     shutil.copytree(older, copy)
     content = json.loads((copy / path).read_bytes()) if (copy / path).exists() else {}
     (copy / path).parent.mkdir(exist_ok=True)
-    (copy / path).write_text(json.dumps(content | values if isinstance(content, dict) else values["all"]))
+    content = content | values if isinstance(content, dict) else values["all"]
+    (copy / path).write_text(json.dumps(content))
     refused = message(ArtifactError, runtime.inspect, copy, {})
     assert "changed" in refused
     return refused

@@ -179,12 +179,12 @@ async def test_it_needs_the_key_as_other_predictions_do(embed: Any, failures: li
 
 async def test_values_and_deadlines_are_limited(embed: Any, failures: list[str]) -> None:
     model = Embedder()
-    async with embed(model, max_predict_values=5, max_instances=2) as service:
+    async with embed(model, max_predict_values=30, max_instances=2) as service:
         await until_ready(service, failures)
         answer = await service.client.post(PATH, json=body(["a"] * 3))
         assert answer.status_code == 413
         assert "up to 2 texts" in answer.json()["error"]["message"]
-        answer = await service.client.post(PATH, json=body(["a"] * 6))
+        answer = await service.client.post(PATH, json=body(["a"] * 60))
         assert answer.status_code == 413
         assert "MAX_PREDICT_VALUES" in answer.json()["error"]["message"]
         model.gate.clear()
