@@ -46,7 +46,7 @@ MEBIBYTE = 2**20
 PROBE_PAUSE = 0.01
 INFER = "/v2/models/iris/infer"
 WHOLE_BODY = 60 * MEBIBYTE
-WHOLE_JSON = 16 * MEBIBYTE - 1000
+WHOLE_JSON = 8 * MEBIBYTE - 1000
 MANIFEST = {"name": "values", "datatype": "FP32", "shape": [-1, -1]}
 SETTINGS = {"SERVICE_REQUEST_TIMEOUT": "60", "SERVICE_MAX_QUEUE_SIZE": "10000"}
 
@@ -117,13 +117,13 @@ REQUESTS: dict[str, Callable[[], Request]] = {
     "/predict, string of 60 MiB": lambda: _json(
         "/predict", b'{"instances":["' + b"x" * WHOLE_BODY + b'"]}'
     ),
-    "/predict, string of 16 MiB": lambda: _json(
+    "/predict, string of 8 MiB": lambda: _json(
         "/predict", b'{"instances":["' + b"x" * WHOLE_JSON + b'"]}'
     ),
     "/predict, 60 MiB of \\u00e9": lambda: _json(
         "/predict", b'{"instances":["' + b"\\u00e9" * (WHOLE_BODY // 6) + b'"]}'
     ),
-    "/predict, 16 MiB of \\u00e9": lambda: _json(
+    "/predict, 8 MiB of \\u00e9": lambda: _json(
         "/predict", b'{"instances":["' + b"\\u00e9" * (WHOLE_JSON // 6) + b'"]}'
     ),
     "/predict, NaN 90,000 times, 150 deep": lambda: _json(
@@ -136,9 +136,9 @@ REQUESTS: dict[str, Callable[[], Request]] = {
     "/v2, 249,000 keys": lambda: _json(INFER, b'{"x":' + _keys(249_000) + b"}"),
     "/v2, 82,000 keys": lambda: _json(INFER, b'{"x":' + _keys(82_000) + b"}"),
     "/v2, [ in [ 60 MiB deep": lambda: _json(INFER, b"[" * WHOLE_BODY),
-    "/v2, [ in [ 16 MiB deep": lambda: _json(INFER, b"[" * WHOLE_JSON),
+    "/v2, [ in [ 8 MiB deep": lambda: _json(INFER, b"[" * WHOLE_JSON),
     "/v2, not UTF-8, 60 MiB": lambda: _json(INFER, b'{"x":"' + b"\xff" * WHOLE_BODY + b'"}'),
-    "/v2, not UTF-8, 16 MiB": lambda: _json(INFER, b'{"x":"' + b"\xff" * WHOLE_JSON + b'"}'),
+    "/v2, not UTF-8, 8 MiB": lambda: _json(INFER, b'{"x":"' + b"\xff" * WHOLE_JSON + b'"}'),
     "/v2, 59 MB of floats in JSON": lambda: _json(
         INFER, _tensor("FP32", 6_500_000, _repeated(b"0.123456", 6_500_000))
     ),

@@ -10,11 +10,18 @@ import pytest
 
 from managed.importing import Shell, import_with_stand_ins, isolate
 from managed.support import Doubler, FakeRuntime, Service, running, until_ready, write_model
+from service.core.warmup import DEFAULT_MAX_BATCH_SIZE
 from service.ops.settings import Settings
+
+_DEFAULTS = {"predict_endpoint": False, "max_batch_size": DEFAULT_MAX_BATCH_SIZE}
 
 
 class Start(Protocol):
-    """Runs the service on a model folder, with the settings of a test; it may not be ready."""
+    """Runs the service on a model folder, with the settings of a test; it may not be ready.
+
+    Without a batch size among them it is the largest, not one that depends on how fast this
+    machine happens to be.
+    """
 
     def __call__(
         self, folder: Path, model: Doubler, **changed: Any
@@ -50,7 +57,7 @@ def folder(tmp_path: Path) -> Path:
 def start(shell: Shell) -> Start:
     @asynccontextmanager
     async def start(folder: Path, model: Doubler, **changed: Any) -> AsyncIterator[Service]:
-        settings = Settings(**{"predict_endpoint": False, "model_dir": folder, **changed})
+        settings = Settings(**{**_DEFAULTS, "model_dir": folder, **changed})
         async with running(shell.main.create_app(settings, FakeRuntime(model))) as service:
             yield service
 

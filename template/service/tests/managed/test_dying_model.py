@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -125,13 +126,17 @@ async def test_model_that_hangs_is_found_and_the_process_ends(
 async def test_slow_batches_one_after_the_other_and_idle_times_are_no_hang(
     serve: Serve, failures: list[str]
 ) -> None:
+    slow = threading.Event()
+
     class Slow(Doubler):
         def run(self, batch: Tensors) -> Tensors:
-            threading.Event().wait(0.15)
+            if slow.is_set():
+                time.sleep(0.15)
             return super().run(batch)
 
     limits: dict[str, Any] = {"request_timeout": 0.4, "run_timeout": 0.4, **ONE_ROW_A_BATCH}
     async with serve(Slow(), warmup=False, **limits) as service:
+        slow.set()
         await asyncio.gather(*(ask(service, value) for value in range(1, 6)))
         await asyncio.sleep(0.6)
         assert outputs(await ask(service, 1)) == [2]

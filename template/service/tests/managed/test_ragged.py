@@ -57,7 +57,8 @@ def to_predictions(outputs: Tensors) -> list[Sum]:
 async def predicting(
     model: Adder, folder: Path, predictor_type: type[Predictor[Series, Sum]] = Predictor
 ) -> AsyncIterator[Predictor[Series, Sum]]:
-    engine = Engine(Settings(model_dir=write_model(folder, model)), FakeRuntime(model))
+    settings = Settings(model_dir=write_model(folder, model), max_batch_size=64)
+    engine = Engine(settings, FakeRuntime(model))
     predictor = predictor_type(engine, Series, to_tensors, to_predictions)
     await engine.start(predictor.examples_for)
     model.batches.clear()

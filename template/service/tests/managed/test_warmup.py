@@ -24,7 +24,22 @@ def test_warm_up_ends_at_the_first_batch_over_the_budget() -> None:
     seconds = itertools.count()
     timings = warm_up(run, rows, lambda _: None, 8, 0.5, clock=lambda: next(seconds))
     assert timings == {1: 1}
-    assert set(sizes) == {1}
+    assert sizes == [1, 1]
+
+
+def test_one_late_run_of_each_size_does_not_end_the_search() -> None:
+    now = 0.0
+    seen: set[int] = set()
+
+    def run(batch: Tensors) -> Tensors:
+        nonlocal now
+        now += 0.001 if len(batch["x"]) in seen else 5
+        seen.add(len(batch["x"]))
+        return {"y": batch["x"]}
+
+    timings = warm_up(run, rows, lambda _: None, 8, 0.5, clock=lambda: now)
+    assert timings == {size: pytest.approx(0.001) for size in (1, 2, 4, 8)}
+    assert best_batch_size(timings, 0.5) == 8
 
 
 @pytest.mark.parametrize(

@@ -33,8 +33,8 @@ def warm_up(
     """Run and time every batch size up to ``largest``.
 
     ``batch``: makes a batch of so many rows. ``first_run``: runs it, before it is run for time.
-    ``budget``: seconds. Stop after the first batch that exceeds it. If it is finite, stop also
-    after two sizes in a row that do not pay.
+    ``budget``: seconds. Stop after the first batch that exceeds it twice: once may be the machine's
+    fault. If it is finite, stop also after two sizes in a row that do not pay.
 
     Returns:
         Seconds per batch, by its number of rows.
@@ -43,10 +43,10 @@ def warm_up(
     for rows in batch_sizes(largest):
         first_run(rows)
         tensors = batch(rows)
-        timings[rows] = _seconds(run, tensors, clock)
+        timings[rows] = min(_seconds(run, tensors, clock) for _ in range(2))
         if timings[rows] > budget:
             break
-        timings[rows] = min(timings[rows], *(_seconds(run, tensors, clock) for _ in range(2)))
+        timings[rows] = min(timings[rows], _seconds(run, tensors, clock))
         if budget < math.inf and _search_is_over(timings, rows, budget):
             break
     return timings

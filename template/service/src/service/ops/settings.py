@@ -173,7 +173,7 @@ class Settings(BaseSettings):
         description="Largest size of all bodies that a worker holds at a time; more get a 503",
     )
     max_json_bytes: PositiveInt = Field(
-        default=16 * 2**20,
+        default=8 * 2**20,
         description="Largest JSON in bytes, when decompressed; binary tensors may be larger",
     )
     max_values: PositiveInt = Field(
