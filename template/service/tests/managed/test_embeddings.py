@@ -46,7 +46,7 @@ class Embedder(Doubler):
 
 
 def vector(text: str) -> list[float]:
-    made: list[float] = np.float32([0.1 * len(text), -len(text), 2 * len(text)]).tolist()
+    made: list[float] = np.array([0.1 * len(text), -len(text), 2 * len(text)], np.float32).tolist()
     return made
 
 
@@ -80,7 +80,7 @@ async def test_texts_become_vectors_in_their_order(client: httpx.AsyncClient) ->
     assert (document["object"], document["model"]) == ("list", "doubler")
     for index, (item, text) in enumerate(zip(document["data"], TEXTS, strict=True)):
         assert (item["object"], item["index"]) == ("embedding", index)
-        assert np.float32(item["embedding"]).tolist() == vector(text)
+        assert np.array(item["embedding"], np.float32).tolist() == vector(text)
     alone = await client.post(PATH, json=body("bcd", encoding_format="float", dimensions=3))
     assert alone.json()["data"][0]["embedding"] == document["data"][1]["embedding"]
 

@@ -24,9 +24,9 @@ def write_first_predict(
     *,
     columns: Sequence[Feature],
     classes: Sequence[str | int | float],
-    json_outputs: Sequence[str],
     batched: bool,
     force: bool,
+    json_outputs: Sequence[str] = (),
 ) -> list[str]:
     """Write predict.py and golden.json into a project; return what there is to say of it.
 
