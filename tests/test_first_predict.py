@@ -195,6 +195,37 @@ class Case:
     answered: set[str] = field(default_factory=set)
 
 
+FOLDER = """
+import torch
+from train import make_tokenizer, sentences
+from transformers import BertConfig, BertForSequenceClassification, BertForTokenClassification
+from transformers import BertModel
+
+torch.manual_seed(0)
+tokenizer = make_tokenizer([text for text, _ in sentences()])
+options = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+options |= {"intermediate_size": 16, "initializer_range": 0.5, "vocab_size": len(tokenizer)}
+
+def save(network):
+    network.save_pretrained("models/folder")
+    tokenizer.save_pretrained("models/folder")
+
+"""
+RERANKER = FOLDER + "save(BertForSequenceClassification(BertConfig(num_labels=1, **options)))"
+ENTITIES = FOLDER + "save(BertForTokenClassification(BertConfig(num_labels=3, **options)))"
+EMBEDDING = (
+    FOLDER
+    + """
+from sentence_transformers import SentenceTransformer, models
+
+save(BertModel(BertConfig(**options)))
+transformer = models.Transformer("models/folder", max_seq_length=32)
+modules = [transformer, models.Pooling(16), models.Normalize()]
+SentenceTransformer(modules=modules).save_pretrained("models/folder")
+"""
+)
+
+
 def case(framework: str, runtime: str, server: str, train: str, *options: str, **rest: Any) -> Any:
     return Case(Variant(framework, runtime, server), train, options, **rest)
 
@@ -289,6 +320,28 @@ CASES = {
         refused="text",
         library=ASK_TRANSFORMERS,
         answered={"label", "probabilities"},
+    ),
+    "embedding": case(
+        *("litestar", "transformers", "uvicorn", EMBEDDING),
+        good={"text": "The weather was lovely."},
+        bad={"text": None},
+        refused="text",
+        answered={"embedding", "tokens"},
+    ),
+    "entities": case(
+        *("ninja", "transformers", "uvicorn", ENTITIES),
+        good={"text": "The weather was lovely."},
+        bad={"text": 3},
+        refused="text",
+        answered={"entities"},
+    ),
+    "pairs": case(
+        *("fastapi", "transformers", "granian", RERANKER),
+        *("--parameter=pairs=true", "--write-predict"),
+        good={"text": "What was lovely?", "text_pair": "The weather was."},
+        bad={"text": "What was lovely?", "text_pair": 3},
+        refused="text_pair",
+        answered={"score"},
     ),
 }
 

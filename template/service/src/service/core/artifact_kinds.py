@@ -139,7 +139,8 @@ def recognise(artifact: Path) -> Kind | None:
     if artifact.is_dir():
         if (artifact / "saved_model.pb").is_file():
             return _SAVED_MODEL
-        return _FOLDER if (artifact / "config.json").is_file() else None
+        files = ("config.json", "modules.json")
+        return _FOLDER if any((artifact / name).is_file() for name in files) else None
     with artifact.open("rb") as file:
         start = file.read(_START)
     if zipfile.is_zipfile(artifact):

@@ -37,10 +37,13 @@ from service.web.errors import (
     TooManyHeaders,
     Unauthorized,
     UnsupportedMediaType,
+    openai_error,
     problem,
     protocol_error,
 )
 from service.web.oip import endpoints as oip
+from service.web.openai import embeddings
+from service.web.openai.schemas import is_embedding
 from service.web.openapi import document as openapi
 from service.web.path_prefix import PathPrefix, restore
 from service.web.predict_schema import PredictRequest, PredictResponse
@@ -91,6 +94,9 @@ class Front:
             settings.max_predict_values,
             f"{PREFIX}MAX_PREDICT_VALUES",
             "Send fewer at a time, or binary tensors to /v2, which may be larger.",
+        )
+        self._embeddings: Final = embeddings.Embeddings(
+            engine, self._bodies, self._values, self._turns
         )
         self._keys: Final = ApiKeys(settings.api_keys)
         self._prefix: Final = PathPrefix(settings.root_path)
@@ -192,7 +198,10 @@ class Front:
         )
         if self._cors:
             cycle.add_headers(self._cors.headers(headers))
-        render = protocol_error if oip.owns(path) else problem
+        if oip.owns(path):
+            render = protocol_error
+        else:
+            render = openai_error if self._is_of_openai(path) else problem
         self._in_flight[cycle] = None
         if method == "HEAD":  # answered like GET; the cycle leaves out the body
             scope = {**scope, "method": "GET"}
@@ -248,6 +257,8 @@ class Front:
             _allow_get(scope)
             location = scope.get("root_path", "") + docs.PATH
             await respond(cycle.send, 307, [(b"location", location.encode("latin-1"))], b"")
+        elif self._is_of_openai(path):
+            await self._answer_embeddings(cycle, scope, headers)
         elif _is_predict(path):
             await self._answer_predict(cycle, scope, headers)
         else:
@@ -280,6 +291,28 @@ class Front:
         if not body:
             raise Malformed("The body is empty.")
         await self._check_and_call(cycle, scope, body, is_predict=True)
+
+    def _is_of_openai(self, path: str) -> bool:
+        """Return whether a path belongs to OpenAI's API. The owner's routes come first."""
+        if not path.startswith(embeddings.PREFIX) or self._framework.has_route(path):
+            return False
+        if self.engine.has_manifest:
+            return is_embedding(self.engine.manifest)
+        return path == embeddings.PATH  # not known yet: the answer is that the model is not ready
+
+    async def _answer_embeddings(
+        self, cycle: RequestCycle, scope: Scope, headers: dict[bytes, bytes]
+    ) -> None:
+        self._keys.check(headers)
+        if scope["path"] != embeddings.PATH:
+            raise NotFound
+        cycle.route = embeddings.PATH
+        if scope["method"] != "POST":
+            raise MethodNotAllowed(["POST"])
+        if not _has_json(scope):
+            raise UnsupportedMediaType("The body must be application/json.")
+        self._apply_request_timeout(cycle.context, headers)
+        await self._embeddings(headers, cycle, self._max_instances)
 
     async def _answer_own_route(
         self, cycle: RequestCycle, scope: Scope, headers: dict[bytes, bytes]

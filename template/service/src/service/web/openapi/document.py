@@ -16,6 +16,13 @@ from service.core.manifest import ArtifactError, Manifest
 from service.core.tensors import TensorSpec
 from service.ops.settings import Settings
 from service.web import predict_schema
+from service.web.openai import embeddings
+from service.web.openai.schemas import (
+    EmbeddingsRequest,
+    EmbeddingsResponse,
+    OpenAIError,
+    is_embedding,
+)
 from service.web.openapi.schemas import (
     InferenceRequest,
     InferenceResponse,
@@ -64,6 +71,7 @@ _RETRY_AFTER: Final = {
 }
 _TAGS: Final = {
     "prediction": "Predictions for instances",
+    "embeddings": "Vectors of texts, in the form of OpenAI's API",
     "inference": "Tensors in and out: the Open Inference Protocol V2",
     "operations": "Probes and metrics",
 }
@@ -128,7 +136,11 @@ def document(
             "version": info.version,
         },
         **servers,
-        "tags": [{"name": name, "description": text} for name, text in _TAGS.items()],
+        "tags": [
+            {"name": name, "description": text}
+            for name, text in _TAGS.items()
+            if name != "embeddings" or ours.is_embedding
+        ],
         "paths": paths | ours.paths(),
         "components": components,
     }
@@ -151,7 +163,13 @@ class _Description:
         self._response: Final = create_model(
             PredictResponse.__name__, __base__=response, __doc__=PredictResponse.__doc__
         )
+        self._manifest: Final = _read_manifest(settings)
+        self.is_embedding: Final = self._manifest is not None and is_embedding(self._manifest)
         models: dict[type[BaseModel], JsonSchemaMode] = dict(_MODELS)
+        if self.is_embedding:
+            models |= dict.fromkeys(
+                (EmbeddingsRequest, EmbeddingsResponse, OpenAIError), "validation"
+            )
         if settings.predict_endpoint:
             models |= {self._request: "validation", self._response: "serialization"}
         references, definitions = models_json_schema(
@@ -167,7 +185,7 @@ class _Description:
         return components
 
     def paths(self) -> Document:
-        model = _read_manifest(self._settings)
+        model = self._manifest
         name = _path_parameter("name", "Name of the model", model.name if model else None)
         version = _path_parameter(
             "version", "Version of the model", model.version if model else None
@@ -175,6 +193,8 @@ class _Description:
         paths: Document = {}
         if self._settings.predict_endpoint:
             paths[predict_schema.PATH] = {"post": self._predict()}
+        if model and self.is_embedding:
+            paths[embeddings.PATH] = {"post": self._embeddings(model)}
         paths["/v2"] = {"get": self._server()}
         for path, prefix, parameters in (
             ("/v2/models/{name}", "model", [name]),
@@ -211,6 +231,23 @@ class _Description:
             "responses": {
                 "200": self._success(self._response),
                 **self._failures(Problem, _PROBLEM, 400, 401, 413, 415, 422, 500, 503, 504),
+            },
+        }
+        return self._secure(operation)
+
+    def _embeddings(self, model: Manifest) -> Document:
+        content = self._content(EmbeddingsRequest)
+        content[_JSON]["example"] = {"model": model.name, "input": ["text"]}
+        operation = {
+            "operationId": "embeddings",
+            "tags": ["embeddings"],
+            "summary": "Embed texts",
+            "description": "Returns one embedding for each text, as OpenAI's API does.",
+            "parameters": [_REQUEST_TIMEOUT],
+            "requestBody": {"required": True, "content": content},
+            "responses": {
+                "200": self._success(EmbeddingsResponse),
+                **self._failures(OpenAIError, _JSON, 400, 401, 404, 413, 415, 500, 503, 504),
             },
         }
         return self._secure(operation)
