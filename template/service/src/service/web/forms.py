@@ -7,6 +7,7 @@ import asyncio
 import re
 import secrets
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Any, Final, NamedTuple
 
 import orjson
@@ -24,6 +25,8 @@ from service.web.strict_json import ValueLimit, parse_json
 FORM: Final = "multipart/form-data"
 
 _JSON: Final = "application/json"
+_EACH: Final = "a file for each instance; other fields once, or once for each"
+_OF_ONE: Final = "one or several files"
 _BASE64: Final = "base64"
 _LONG_TEXT: Final = 2**18
 """More characters of base64 are not left to the framework's parser."""
@@ -64,6 +67,27 @@ class InstanceFields:
             if any(_is_text(choice) for choice in _choices(each, definitions))
         )
         self.count: Final = len(properties)
+        self._properties: Final = properties
+        self._required: Final = _resolve(schema, definitions).get("required", [])
+
+    def form(self) -> dict[str, Any]:
+        """Return the schema of a form with one or several instances."""
+        properties: dict[str, Any] = {}
+        for name, each in self._properties.items():
+            about = {key: each[key] for key in ("title", "description") if key in each}
+            if field := self.files.get(name):
+                file = {
+                    "type": "string",
+                    "format": "binary",
+                    "contentMediaType": field.media_type,
+                }
+                text = about.get("description", "")
+                about["description"] = f"{text} ({_OF_ONE if field.many else _EACH})".strip()
+                properties[name] = {**about, "type": "array", "items": file}
+            else:
+                properties[name] = each
+        schema = {"type": "object", "properties": properties}
+        return {**schema, "required": self._required} if self._required else schema
 
     @property
     def media_types(self) -> list[str]:
@@ -144,9 +168,15 @@ class Forms:
             raise UnsupportedMediaType(f"The body must be {wanted}.")
 
     async def read(
-        self, body: bytes, content_type: bytes, max_instances: int
+        self,
+        body: bytes,
+        content_type: bytes,
+        max_instances: int,
+        turn: AbstractAsyncContextManager[None],
     ) -> tuple[bytes, SetAside]:
         """Turn a form or a file into JSON with instances, and the files that it names by tokens.
+
+        ``turn``: that of the request, in which a long form is read off the event loop.
 
         Raises:
             Malformed: the form is not well-formed.
@@ -164,9 +194,10 @@ class Forms:
         def convert() -> bytes:
             return self._instances(list(_parts(body, boundary, limit)), files, max_instances)
 
-        short = len(body) <= _SHORT_FORM
-        document = convert() if short else await asyncio.to_thread(convert)
-        return document, files.decoded()
+        if len(body) <= _SHORT_FORM:
+            return convert(), files.decoded()
+        async with turn:
+            return await asyncio.to_thread(convert), files.decoded()
 
     async def set_aside(self, document: Any) -> tuple[bytes, SetAside]:
         """Replace long files in a parsed body by tokens.

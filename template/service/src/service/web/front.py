@@ -299,7 +299,9 @@ class Front:
         if has_json or not self._forms:
             await self._check_and_call(cycle, scope, body, is_predict=True)
             return
-        body, files = await self._forms.read(body, content_type, self._max_instances)
+        body, files = await self._forms.read(
+            body, content_type, self._max_instances, self._turns.turn(cycle.context, at_once=True)
+        )
         with set_aside(files):
             await self._check_and_call(cycle, _with_json(scope, body), body, is_predict=True)
 
