@@ -14,6 +14,7 @@ import httpx
 import numpy as np
 import pytest
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+from pydantic_core import PydanticCustomError
 
 from managed.importing import Shell, import_with_stand_ins, isolate
 from managed.support import Doubler, FakeRuntime, Service, running, until_ready, write_model
@@ -365,10 +366,14 @@ async def test_an_upload_is_its_bytes() -> None:
     ]  # fmt: skip
 
 
-async def test_base64_is_decoded_in_slices() -> None:
+def test_base64_is_decoded_in_slices() -> None:
     content = bytes(range(256)) * 5000
     for end in (len(content), len(content) - 1, len(content) - 2):
         assert decode_base64(text(content[:end])) == content[:end]
+    padded = text(bytes(2**18 // 4 * 3 - 1))
+    assert len(padded) == 2**18
+    with pytest.raises(PydanticCustomError):  # it ends with the slice
+        decode_base64(padded + "QQ==")
 
 
 def test_images_are_upright_and_resized() -> None:
