@@ -21,6 +21,7 @@ from managed.support import Doubler, FakeRuntime, Service, running, until_ready,
 from service.core.errors import Refused
 from service.core.uploads import ImageFile, Upload, decode_base64, kinds_of_files
 from service.ops.settings import Settings
+from service.web import forms
 from service.web.forms import InstanceFields
 
 images = pytest.importorskip("PIL.Image")
@@ -97,8 +98,15 @@ async def test_base64(asked: httpx.AsyncClient) -> None:
     assert sizes(answer) == [(6, 4), (20, 16)]
 
 
-async def test_long_base64(asked: httpx.AsyncClient) -> None:
+async def test_long_base64(asked: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
     """It does not reach the framework, and its errors have the same paths."""
+    threads = []
+
+    def decode(given: str) -> bytes:
+        threads.append(threading.current_thread())
+        return decode_base64(given)
+
+    monkeypatch.setattr(forms, "decode_base64", decode)
     long = image(80, 80, "PNG") + bytes(2**20)
     given: list[dict[str, Any]] = [{"image": text(long), "title": "t"}, {"image": text(image())}]
     assert sizes(await asked.post("/predict", json={"instances": given})) == [(160, 160), (6, 4)]
@@ -107,6 +115,8 @@ async def test_long_base64(asked: httpx.AsyncClient) -> None:
     found = errors(await asked.post("/predict", json={"instances": given}))
     assert found[0] == ("instances.0.image", "Input should be valid base64")
     assert [path for path, _ in found] == ["instances.0.image", "instances.1.factor"]
+    assert len(threads) == 2
+    assert threading.main_thread() not in threads
 
 
 @pytest.mark.parametrize(
@@ -278,6 +288,16 @@ async def test_limits_of_a_form(serve_files: ServeFiles) -> None:
     steps = {"steps": json.dumps([1] * 100)}
     limits = [await status(three[:1], steps, max_predict_values=limit) for limit in (200, 50)]
     assert limits == [200, 413]
+
+
+async def test_long_json_in_a_form_is_not_parsed(
+    serve_files: ServeFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forms, "parse_json", lambda content: pytest.fail("it is parsed"))
+    async with serve_files(max_predict_values=50) as service:
+        data = {"steps": json.dumps([1] * 100)}
+        answer = await service.client.post("/predict", files=files(image()), data=data)
+    assert answer.status_code == 413
 
 
 async def test_files_do_not_count_as_json(serve_files: ServeFiles) -> None:

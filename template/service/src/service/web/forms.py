@@ -180,7 +180,7 @@ class Forms:
 
         Raises:
             Malformed: the form is not well-formed.
-            TooLarge: it has too many parts or instances, or too long texts.
+            TooLarge: it has too many parts, or too long texts.
             InvalidValues: a field is given another number of times than files are.
         """
         files = _Files()
@@ -192,7 +192,7 @@ class Forms:
         limit = min(max_instances * (self._fields.count + 1), self._max_parts)
 
         def convert() -> bytes:
-            return self._instances(list(_parts(body, boundary, limit)), files, max_instances)
+            return self._instances(list(_parts(body, boundary, limit)), files)
 
         if len(body) <= _SHORT_FORM:
             return convert(), files.decoded()
@@ -227,7 +227,7 @@ class Forms:
             return b"", {}
         return body, await asyncio.to_thread(files.decoded)
 
-    def _instances(self, parts: Sequence[_Part], files: _Files, max_instances: int) -> bytes:
+    def _instances(self, parts: Sequence[_Part], files: _Files) -> bytes:
         """Return JSON with the instances of a form.
 
         There are as many as files in one field. Any other field is given once, for all of them, or
@@ -240,11 +240,7 @@ class Forms:
         self._check_size(sum(len(content) for name, content in parts if name not in fields))
         counts = [len(given.get(name, ())) for name, field in fields.items() if not field.many]
         count = max([1, *counts])
-        if count > max_instances:
-            raise TooLarge(f"A request may have up to {max_instances} instances.")
-        columns = {
-            name: self._column(name, contents, files, count) for name, contents in given.items()
-        }
+        columns = {name: self._column(name, contents, files) for name, contents in given.items()}
         wrong = [
             (
                 f"instances.0.{name}",
@@ -277,7 +273,7 @@ class Forms:
                 f"({PREFIX}MAX_JSON_BYTES)."
             )
 
-    def _column(self, name: str, contents: list[bytes], files: _Files, count: int) -> list[bytes]:
+    def _column(self, name: str, contents: list[bytes], files: _Files) -> list[bytes]:
         """Return the values of one field as JSON, one for all instances or one for each."""
         field = self._fields.files.get(name)
         if field is None:
