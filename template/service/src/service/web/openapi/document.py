@@ -14,8 +14,10 @@ from pydantic.json_schema import JsonSchemaMode, models_json_schema
 from service.core import manifest
 from service.core.manifest import ArtifactError, Manifest
 from service.core.tensors import TensorSpec
+from service.core.uploads import kinds_of_files
 from service.ops.settings import Settings
 from service.web import predict_schema
+from service.web.forms import FORM, InstanceFields
 from service.web.openai import embeddings
 from service.web.openai.schemas import (
     EmbeddingsRequest,
@@ -221,6 +223,7 @@ class _Description:
         if examples := instance.model_json_schema().get("examples"):
             ordered = [_in_field_order(instance, each) for each in examples]
             content[_JSON]["example"] = {"instances": ordered}
+        content |= self._files(instance)
         operation = {
             "operationId": "predict",
             "tags": ["prediction"],
@@ -251,6 +254,21 @@ class _Description:
             },
         }
         return self._secure(operation)
+
+    def _files(self, instance: type[BaseModel]) -> Document:
+        """Describe bodies that are not JSON, nothing if instances hold no files."""
+        if not kinds_of_files(instance):
+            return {}
+        schema = self._schemas[PredictRequest.__name__]["properties"]["instances"]["items"]
+        fields = InstanceFields({**schema, "$defs": self._schemas})
+        if not fields.files:
+            return {}
+        content: Document = {FORM: {"schema": fields.form()}}
+        if fields.body:
+            name, field = fields.body
+            file = {"type": "string", "format": "binary", "description": f"The file of '{name}'"}
+            content[field.media_type] = {"schema": file}
+        return content
 
     def _infer(self, prefix: str, parameters: list[Document], model: Manifest | None) -> Document:
         content = self._content(InferenceRequest)
