@@ -15,6 +15,8 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 import pytest
+import silero_vad
+import torch
 from conftest import Covers
 from magika.types import OverwriteReason
 
@@ -185,6 +187,43 @@ def test_a_predict_py_for_magika_equals_its_pipeline(
             assert (found["label"], found["certain"]) == (right.dl.label, certain)
             assert abs(found["score"] - right.score) < 1e-5
     assert len({one["label"] for one in alone}) > 3
+
+
+def test_a_predict_py_for_silero_vad_equals_its_pipeline(
+    bench: Workbench, copy_of: Callable[[Variant], Path]
+) -> None:
+    project = copy_of(Variant("fastapi", "onnxruntime", "uvicorn"))
+    shutil.rmtree(project / "models")
+    (project / "models").mkdir()
+    shutil.copy(located("silero-vad", f"{VAD}silero_vad.onnx"), project / "models")
+    own = Path(__file__).parent / "pipelines/speech.py"
+    shutil.copy(own, project / "src/service/predict.py")
+    describe = ["manifest", "models/silero_vad.onnx", "--name", "silero", "--version", "6"]
+    bench.run([bench.python, "-m", "service", *describe], project, timeout=120)
+
+    seconds = np.arange(2 * 12 * 512) / 16_000
+    pitch = 2 * np.pi * 140 * seconds
+    voice = sum(np.sin(pitch * tone) / tone for tone in range(1, 20)) * np.sin(20 * seconds) ** 2
+    noise = np.random.default_rng(0).normal(0, 0.01, len(seconds))
+    sounds = np.stack([0.2 * voice + noise, noise]).astype(np.float32)
+    heard = np.pad(sounds, ((0, 0), (64, 0)))
+    instances: list[dict[str, Any]] = [{}, {}]
+    library = silero_vad.load_silero_vad(onnx=True)
+    found, right = [], []
+    with Service(project, bench.python, {}) as service:
+        service.wait_ready()
+        for start in range(0, sounds.shape[1], 512):
+            for sound, instance in zip(heard, instances, strict=True):
+                instance["samples"] = sound[start : start + 576].tolist()
+            answer = post_json(service.port, "/predict", {"instances": instances})
+            assert answer.status == 200, answer.body
+            predictions = answer.json()["predictions"]
+            for instance, prediction in zip(instances, predictions, strict=True):
+                instance["memory"] = prediction["memory"]
+            found.append([prediction["speech"] for prediction in predictions])
+            right.append(library(torch.from_numpy(sounds[:, start : start + 512]), 16_000)[:, 0])
+    np.testing.assert_allclose(found, np.stack(right), atol=1e-5)
+    assert np.ptp(found) > 0.05
 
 
 def located(package: str, file: str) -> Path:
