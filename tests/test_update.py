@@ -360,6 +360,19 @@ def test_a_comment_in_the_answers_file_is_replaced_and_named(
     assert "mine" not in (project / ".copier-answers.yml").read_text(encoding="utf-8")
 
 
+def test_answers_that_follow_from_the_name_follow_a_new_one(make_project: MakeProject) -> None:
+    project = make_project()
+    plan = update(project, project_name="Fraud scoring", description="Mine.")
+    assert set(plan.switched) == {"project_name", "author", "description"}
+    answers = Project.read(project).answers
+    assert answers["author"] == "The authors of Fraud scoring"
+    assert answers["description"] == "Mine."
+    assert "The authors of Fraud scoring" in (project / "LICENSE").read_text()
+    commit(Git(project), "renamed")
+    update(project, project_name="Scores")
+    assert Project.read(project).answers["description"] == "Mine."
+
+
 def test_any_answer_is_changed_and_typed_as_its_question_wants(make_project: MakeProject) -> None:
     project = make_project()
     plan = update(project, python_version="3.13", deploy="", description="yes: 1.10")

@@ -29,6 +29,7 @@ _FORMATS: Final = ("table", "json", "github")
 app = typer.Typer(
     invoke_without_command=True,
     rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
 
@@ -47,14 +48,60 @@ def _axis(axis: str, help: str) -> Any:
 Framework = Annotated[list[str] | None, _axis("framework", "Only this web framework; repeatable.")]
 Runtime = Annotated[list[str] | None, _axis("runtime", "Only this model runtime; repeatable.")]
 Server = Annotated[list[str] | None, _axis("server", "Only this server; repeatable.")]
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print nothing unless it fails.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")]
 Covering = Annotated[
     bool,
     typer.Option("--covering", help="Only a few that cover every framework, runtime and server."),
 ]
 
 
+def _values(axis: str) -> str:
+    """Say which values an axis takes, for the help."""
+    return ", ".join(choice.value for choice in axis_choices(read_questions(template_root()))[axis])
+
+
+def _complete_setting(incomplete: str) -> list[str]:
+    """Complete ``KEY=VALUE``: the questions first, then the choices of one."""
+    from inferplate.matrix import read_choices
+
+    name, equals, value = incomplete.partition("=")
+    questions = read_questions(template_root())
+    if not equals:
+        asked = [key for key, question in questions.items() if question.get("when") is not False]
+        return [f"{key}=" for key in asked if key.startswith(name)]
+    choices = read_choices(questions.get(name, {}).get("choices", ()))
+    found = [choice.value for choice in choices if choice.value.startswith(value)]
+    return [f"{name}={one}" for one in found]
+
+
+def _complete_version(context: typer.Context, incomplete: str) -> list[str]:
+    """Complete a version of the template of the project that the command names."""
+    from inferplate.project import Project
+    from inferplate.releases import released
+
+    project = Project.read(Path(context.params.get("directory") or "."))
+    return [tag for tag in reversed(released(project.source)) if tag.startswith(incomplete)]
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"inferplate {version('inferplate')}")
+        raise typer.Exit
+
+
 @app.callback()
-def inferplate(context: typer.Context) -> None:
+def inferplate(
+    context: typer.Context,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_show_version, is_eager=True, help="Show the version and exit."
+        ),
+    ] = False,
+) -> None:
     """Make, update and verify inference services for any framework, runtime and server.
 
     Exit codes: 0 done; 1 refused, failed, or conflicts left; 2 wrong usage; 130 interrupted.
@@ -66,25 +113,51 @@ def inferplate(context: typer.Context) -> None:
 @app.command("new")
 def new_project(
     destination: Annotated[
-        Path, typer.Argument(metavar="DEST", help="The folder to make, or an empty one.")
+        Path, typer.Argument(metavar="DEST", help="The folder; it may have files of yours.")
     ],
-    framework: Annotated[str | None, _axis("framework", "The web framework.")] = None,
-    runtime: Annotated[str | None, _axis("runtime", "The model runtime.")] = None,
-    server: Annotated[str | None, _axis("server", "The server.")] = None,
+    framework: Annotated[
+        str | None, _axis("framework", f"The web framework: {_values('framework')}.")
+    ] = None,
+    runtime: Annotated[
+        str | None, _axis("runtime", f"The model runtime: {_values('runtime')}.")
+    ] = None,
+    server: Annotated[str | None, _axis("server", f"The server: {_values('server')}.")] = None,
     name: Annotated[
-        str | None, typer.Option(metavar="TITLE", help="The title of the service.")
+        str | None,
+        typer.Option(
+            metavar="TITLE", help="The title of the service. [default: from the folder's name]"
+        ),
     ] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option(
             "--set",
             metavar="KEY=VALUE",
-            help="Answer another question, such as licence=MIT; repeatable.",
+            help="Answer another question; repeatable. 'inferplate variants' lists them.",
+            autocompletion=_complete_setting,
+        ),
+    ] = None,
+    answers: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Take answers from YAML, such as another .copier-answers.yml."
         ),
     ] = None,
     defaults: Annotated[
-        bool, typer.Option("--defaults", help="Ask nothing, and take the defaults for the rest.")
+        bool,
+        typer.Option("-y", "--defaults", help="Ask nothing, and take the defaults for the rest."),
     ] = False,
+    keep: Annotated[
+        bool,
+        typer.Option("--keep", help="Keep files that are there, instead of the template's."),
+    ] = False,
+    git: Annotated[
+        bool,
+        typer.Option(
+            "--git/--no-git",
+            help="Make it a git repository with a first commit, unless it is in one.",
+        ),
+    ] = True,
     ref: Annotated[
         str | None,
         typer.Option(
@@ -92,20 +165,25 @@ def new_project(
             help="Version of the template, from its repository. [default: the installed one]",
         ),
     ] = None,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
 ) -> None:
     """Make a service. Ask for the answers that the options do not give.
 
-    The command checks the answers before it asks or writes anything; 'inferplate variants' lists
-    the choices. It rejects a folder that is not empty. If it fails, or at Ctrl-C, it leaves nothing
-    behind.
+    The command checks the answers before it asks or writes anything. It overwrites no file that is
+    there. If it fails, or at Ctrl-C, it leaves nothing behind.
     """
-    from rich.console import Console
-
+    from inferplate.answers import read_file
     from inferplate.new import new
 
     axes = {"project_name": name, "framework": framework, "runtime": runtime, "server": server}
-    given = _answers(settings, axes)
-    new(destination, given, ref, defaults=defaults, console=Console())
+    given = {**(read_file(answers) if answers else {}), **_answers(settings, axes)}
+    made = new(destination, given, ref, defaults=defaults or as_json, keep=keep, git=git)
+    if as_json:
+        _print_json(made.document())
+    elif not quiet:
+        for line in (*made.remarks, made.message):
+            typer.echo(line)
 
 
 @app.command("update")
@@ -314,6 +392,12 @@ def _answers(settings: list[str] | None, options: Mapping[str, str | None]) -> d
     if twice := by_option.keys() & by_key.keys():
         raise InferplateError(f"{min(twice)} is given twice, with an option and with --set")
     return by_key | by_option
+
+
+def _print_json(document: Any) -> None:
+    import json
+
+    typer.echo(json.dumps(document, indent=2))
 
 
 def _selected(

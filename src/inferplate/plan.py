@@ -7,7 +7,7 @@ from itertools import chain, count
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from inferplate.answers import read_answers, read_version
+from inferplate.answers import derived_answers, read_answers, read_version
 from inferplate.errors import InferplateError
 from inferplate.merge import Scratch, Tree
 from inferplate.project import ANSWERS_FILE, Project
@@ -71,7 +71,9 @@ def plan_update(
         template = releases.export(version, folder / "new" / "template")
         questions = read_version(template, version)
         kept = {name: value for name, value in project.answers.items() if name in questions}
-        answers = {**kept, **read_answers(switch, questions)}
+        given = read_answers(switch, questions)
+        derived = derived_answers(kept, questions) - given.keys() if given else set()
+        answers = {name: value for name, value in kept.items() if name not in derived} | given
         switched = {
             name: (project.answers.get(name), answers[name])
             for name in switch
@@ -81,6 +83,10 @@ def plan_update(
             return Plan(project, version)
         old = render_version(releases, project, project.version, project.answers, folder / "old")
         new = _render_new(template, project, version, answers, folder / "new")
+        follow = Project.read(new.files).answers
+        switched |= {
+            name: (kept[name], follow[name]) for name in derived if follow[name] != kept[name]
+        }
         scratch = Scratch(folder / "merge", project.repository)
         plan = Plan(project, version, switched, _changelog(new, project.version, version))
         return _merge(plan, scratch, old, new, scratch.read(committed), allow_delete=allow_delete)

@@ -105,6 +105,17 @@ class Releases:
         return folder
 
 
+def released(source: str, timeout: float = 3) -> list[str]:
+    """List the versions that a source has, the oldest first, without a clone of it.
+
+    Raises:
+        GitError: it cannot be reached within `timeout` seconds.
+    """
+    listing = ("ls-remote", "--tags", "--refs", "--", address(source))
+    lines = Git(Path.cwd()).text(*listing, timeout=timeout).splitlines()
+    return by_version([line.rpartition("/")[2] for line in lines])
+
+
 def address(source: str) -> str:
     """Return a source as git spells it, from how Copier does."""
     for alias, host in _ALIASES.items():
