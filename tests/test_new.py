@@ -37,7 +37,7 @@ from inferplate.git import Git
 from inferplate.plan import plan_update
 from inferplate.project import Project
 from inferplate.render import render
-from inferplate.source import PUBLIC_ADDRESS
+from inferplate.source import PUBLIC_ADDRESS, installed_version
 from inferplate.workbench import Workbench
 
 ENTER, CTRL_C = "\r", "\x03"
@@ -453,3 +453,21 @@ def test_a_version_of_the_repository_is_taken_and_updated(
     apply(plan_update(Project.read(work / "0.2"), {}, None))
     seeded = {"train.py": files(work / "0.2")["train.py"]}
     assert files(work / "0.2") == files(work / "main") | seeded
+
+
+@pytest.mark.parametrize(
+    ("origin", "version"),
+    [
+        (None, "v1.2.0"),
+        ({"url": "file:///checkout", "dir_info": {}}, "v1.2.0"),
+        ({"url": "https://example.org", "vcs_info": {"commit_id": "c0ffee"}}, "c0ffee"),
+    ],
+    ids=["index", "folder", "repository"],
+)
+def test_the_version_is_a_tag_or_the_commit_that_was_installed(
+    origin: object, version: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = json.dumps(origin) if origin else None
+    installed = SimpleNamespace(version="1.2.0", read_text=lambda _: written)
+    monkeypatch.setattr("importlib.metadata.distribution", lambda _: installed)
+    assert installed_version() == version
