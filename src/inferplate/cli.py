@@ -48,11 +48,14 @@ def _axis(axis: str, help: str) -> Any:
 Framework = Annotated[list[str] | None, _axis("framework", "Only this web framework; repeatable.")]
 Runtime = Annotated[list[str] | None, _axis("runtime", "Only this model runtime; repeatable.")]
 Server = Annotated[list[str] | None, _axis("server", "Only this server; repeatable.")]
+Task = Annotated[list[str] | None, _axis("task", "Only this task; repeatable.")]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print nothing unless it fails.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")]
 Covering = Annotated[
     bool,
-    typer.Option("--covering", help="Only a few that cover every framework, runtime and server."),
+    typer.Option(
+        "--covering", help="Only a few that cover every framework, runtime, server and task."
+    ),
 ]
 
 
@@ -122,6 +125,9 @@ def new_project(
         str | None, _axis("runtime", f"The model runtime: {_values('runtime')}.")
     ] = None,
     server: Annotated[str | None, _axis("server", f"The server: {_values('server')}.")] = None,
+    task: Annotated[
+        str | None, _axis("task", f"What goes in, and what comes out: {_values('task')}.")
+    ] = None,
     name: Annotated[
         str | None,
         typer.Option(
@@ -176,8 +182,9 @@ def new_project(
     from inferplate.answers import read_file
     from inferplate.new import new
 
-    axes = {"project_name": name, "framework": framework, "runtime": runtime, "server": server}
-    given = {**(read_file(answers) if answers else {}), **_answers(settings, axes)}
+    axes = {"framework": framework, "runtime": runtime, "server": server, "task": task}
+    named = _answers(settings, {"project_name": name, **axes})
+    given = {**(read_file(answers) if answers else {}), **named}
     made = new(destination, given, ref, defaults=defaults or as_json, keep=keep, git=git)
     if as_json:
         _print_json(made.document())
@@ -192,6 +199,7 @@ def update_project(
     framework: Annotated[str | None, _axis("framework", "Switch to this web framework.")] = None,
     runtime: Annotated[str | None, _axis("runtime", "Switch to this model runtime.")] = None,
     server: Annotated[str | None, _axis("server", "Switch to this server.")] = None,
+    task: Annotated[str | None, _axis("task", "Switch to this task.")] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option(
@@ -237,7 +245,8 @@ def update_project(
     from inferplate.update import update
 
     console = Console()
-    switch = _answers(settings, {"framework": framework, "runtime": runtime, "server": server})
+    axes = {"framework": framework, "runtime": runtime, "server": server, "task": task}
+    switch = _answers(settings, axes)
     if resume:
         if switch or to or dry_run or allow_delete:
             raise InferplateError("--continue cannot be combined with other options")
@@ -281,6 +290,7 @@ def list_variants(
     framework: Framework = None,
     runtime: Runtime = None,
     server: Server = None,
+    task: Task = None,
     covering: Covering = False,
     format: Annotated[
         str,
@@ -290,7 +300,7 @@ def list_variants(
     """List the valid combinations of copier.yml."""
     if format not in _FORMATS:
         raise unknown("format", format, _FORMATS)
-    found = _selected(framework, runtime, server, only_covering=covering)
+    found = _selected(framework, runtime, server, task, only_covering=covering)
     if format == "table":
         _print_variants(found)
         return
@@ -309,6 +319,7 @@ def verify_variants(
     framework: Framework = None,
     runtime: Runtime = None,
     server: Server = None,
+    task: Task = None,
     covering: Covering = False,
     jobs: Annotated[
         int, typer.Option(min=0, help="Variants to check in parallel; 0: one for each CPU.")
@@ -338,7 +349,7 @@ def verify_variants(
     if report and report[0] not in WRITERS:
         raise unknown("report", report[0], list(WRITERS))
     checks = select_checks(check or [])
-    found = _selected(framework, runtime, server, only_covering=covering)
+    found = _selected(framework, runtime, server, task, only_covering=covering)
     total = len(variants(read_questions(template_root())))
     if report:
         write_report(*report, [], total)
@@ -404,11 +415,13 @@ def _selected(
     framework: list[str] | None,
     runtime: list[str] | None,
     server: list[str] | None,
+    task: list[str] | None,
     *,
     only_covering: bool,
 ) -> list[Variant]:
     questions = read_questions(template_root())
-    wanted = {"framework": framework or [], "runtime": runtime or [], "server": server or []}
+    axes = {"framework": framework, "runtime": runtime, "server": server, "task": task}
+    wanted = {axis: values or [] for axis, values in axes.items()}
     selected = select(variants(questions), wanted, axis_choices(questions))
     return covering(selected) if only_covering else selected
 
@@ -417,7 +430,7 @@ def _print_variants(found: list[Variant]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("framework", "runtime", "server", title=f"{len(found)} combinations")
+    table = Table("framework", "runtime", "server", "task", title=f"{len(found)} combinations")
     for variant in found:
         table.add_row(*variant.answers().values())
     Console().print(table)

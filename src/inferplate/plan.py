@@ -9,6 +9,7 @@ from typing import Any
 
 from inferplate.answers import derived_answers, read_answers, read_version
 from inferplate.errors import InferplateError
+from inferplate.matrix import AXES, refusal
 from inferplate.merge import Scratch, Tree
 from inferplate.project import ANSWERS_FILE, Project
 from inferplate.releases import CHANGELOG, Releases, changes_between, parse
@@ -72,8 +73,10 @@ def plan_update(
         questions = read_version(template, version)
         kept = {name: value for name, value in project.answers.items() if name in questions}
         given = read_answers(switch, questions)
-        derived = derived_answers(kept, questions) - given.keys() if given else set()
+        derived = derived_answers(kept, questions) - {*given, *AXES} if given else set()
         answers = {name: value for name, value in kept.items() if name not in derived} | given
+        if "task" not in switch and refusal(questions, answers):
+            answers.pop("task", None)  # the new runtime has another by default
         switched = {
             name: (project.answers.get(name), answers[name])
             for name in switch
