@@ -1,18 +1,21 @@
 """The command line. What a command needs beyond the questions is imported when it runs."""
 
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from inferplate.bench.command import bench
 from inferplate.errors import CheckFailed, InferplateError, unknown
 from inferplate.matrix import (
+    AXES,
     Variant,
     axis_choices,
     covering,
     github_matrix,
+    read_choices,
     read_questions,
     select,
     variants,
@@ -24,14 +27,37 @@ if TYPE_CHECKING:
     from inferplate.verify import Result
     from inferplate.workbench import Workbench
 
-_FORMATS: Final = ("table", "json", "github")
-
 app = typer.Typer(
     invoke_without_command=True,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
+
+
+@cache
+def _values_of_questions() -> dict[str, str]:
+    """Say for the help what each question that is asked takes; nothing without a template."""
+    try:
+        questions = read_questions(template_root())
+    except InferplateError:  # which the command will tell
+        return {}
+    return {
+        name: ", ".join(choice.value for choice in read_choices(question.get("choices", ())))
+        for name, question in questions.items()
+        if question.get("when") is not False
+    }
+
+
+def _with_values(help: str, axis: str) -> str:
+    return f"{help.rstrip('.')}: {_values_of_questions().get(axis, '')}."
+
+
+def _other_answers() -> str:
+    """List the questions without an option of their own, and what they take."""
+    others = {name: values for name, values in _values_of_questions().items() if name not in AXES}
+    listed = (f"{name} ({values})" if values else name for name, values in others.items())
+    return f"Answer another question; repeatable: {', '.join(listed)}."
 
 
 def _axis(axis: str, help: str) -> Any:
@@ -42,7 +68,7 @@ def _axis(axis: str, help: str) -> Any:
         found = [choice for choice in choices if choice.value.startswith(incomplete)]
         return [(choice.value, choice.label) for choice in found]
 
-    return typer.Option(metavar="NAME", help=help, autocompletion=complete)
+    return typer.Option(metavar="NAME", help=_with_values(help, axis), autocompletion=complete)
 
 
 Framework = Annotated[list[str] | None, _axis("framework", "Only this web framework; repeatable.")]
@@ -59,15 +85,8 @@ Covering = Annotated[
 ]
 
 
-def _values(axis: str) -> str:
-    """Say which values an axis takes, for the help."""
-    return ", ".join(choice.value for choice in axis_choices(read_questions(template_root()))[axis])
-
-
 def _complete_setting(incomplete: str) -> list[str]:
     """Complete ``KEY=VALUE``: the questions first, then the choices of one."""
-    from inferplate.matrix import read_choices
-
     name, equals, value = incomplete.partition("=")
     questions = read_questions(template_root())
     if not equals:
@@ -83,8 +102,11 @@ def _complete_version(context: typer.Context, incomplete: str) -> list[str]:
     from inferplate.project import Project
     from inferplate.releases import released
 
-    project = Project.read(Path(context.params.get("directory") or "."))
-    return [tag for tag in reversed(released(project.source)) if tag.startswith(incomplete)]
+    try:
+        tags = released(Project.read(Path(context.params.get("directory") or ".")).source)
+    except InferplateError:
+        return []
+    return [tag for tag in reversed(tags) if tag.startswith(incomplete)]
 
 
 def _show_version(wanted: bool) -> None:
@@ -118,16 +140,10 @@ def new_project(
     destination: Annotated[
         Path, typer.Argument(metavar="DEST", help="The folder; it may have files of yours.")
     ],
-    framework: Annotated[
-        str | None, _axis("framework", f"The web framework: {_values('framework')}.")
-    ] = None,
-    runtime: Annotated[
-        str | None, _axis("runtime", f"The model runtime: {_values('runtime')}.")
-    ] = None,
-    server: Annotated[str | None, _axis("server", f"The server: {_values('server')}.")] = None,
-    task: Annotated[
-        str | None, _axis("task", f"What goes in, and what comes out: {_values('task')}.")
-    ] = None,
+    framework: Annotated[str | None, _axis("framework", "The web framework.")] = None,
+    runtime: Annotated[str | None, _axis("runtime", "The model runtime.")] = None,
+    server: Annotated[str | None, _axis("server", "The server.")] = None,
+    task: Annotated[str | None, _axis("task", "What goes in, and what comes out.")] = None,
     name: Annotated[
         str | None,
         typer.Option(
@@ -139,7 +155,7 @@ def new_project(
         typer.Option(
             "--set",
             metavar="KEY=VALUE",
-            help="Answer another question; repeatable. 'inferplate variants' lists them.",
+            help=_other_answers(),
             autocompletion=_complete_setting,
         ),
     ] = None,
@@ -205,7 +221,8 @@ def update_project(
         typer.Option(
             "--set",
             metavar="KEY=VALUE",
-            help="Change another answer that 'status' shows; repeatable.",
+            help=_other_answers().replace("Answer", "Change"),
+            autocompletion=_complete_setting,
         ),
     ] = None,
     to: Annotated[
@@ -213,6 +230,7 @@ def update_project(
         typer.Option(
             metavar="VERSION",
             help="Version to update to. [default: the newest; with other answers, the same]",
+            autocompletion=_complete_version,
         ),
     ] = None,
     dry_run: Annotated[
@@ -231,6 +249,8 @@ def update_project(
             "--continue", help="Check that you have resolved all conflicts, and run 'make test'."
         ),
     ] = False,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
 ) -> None:
     """Update a project to a newer version or to other answers.
 
@@ -244,11 +264,11 @@ def update_project(
     from inferplate.resume import check_resolved, run_suite
     from inferplate.update import update
 
-    console = Console()
+    console = Console(quiet=quiet or as_json)
     axes = {"framework": framework, "runtime": runtime, "server": server, "task": task}
     switch = _answers(settings, axes)
     if resume:
-        if switch or to or dry_run or allow_delete:
+        if switch or to or dry_run or allow_delete or as_json:
             raise InferplateError("--continue cannot be combined with other options")
         project = Project.read(directory)
         check_resolved(project)
@@ -257,32 +277,42 @@ def update_project(
             f"The update is complete and the tests pass: commit the update to {project.version}."
         )
         return
-    code = update(
+    plan = update(
         directory, switch, to, dry_run=dry_run, allow_delete=allow_delete, console=console
     )
-    raise typer.Exit(code)
+    if as_json:
+        _print_json({**plan.document(), "dry_run": dry_run})
+    elif quiet and plan.conflicts and not dry_run:
+        raise InferplateError(
+            f"conflicts are left in {', '.join(plan.conflicts)}: resolve them, "
+            "then run 'inferplate update --continue'"
+        )
+    raise typer.Exit(1 if plan.conflicts and not dry_run else 0)
 
 
 @app.command("status")
 def show_status(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="The project.")] = Path(),
-    format: Annotated[str, typer.Option(metavar="table|json")] = "table",
+    check: Annotated[
+        bool,
+        typer.Option("--check", help="Exit with 1 if a newer version is there, or may be."),
+    ] = False,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
 ) -> None:
     """Show the version, the answers, your edits and your files."""
-    if format not in ("table", "json"):
-        raise unknown("format", format, ("table", "json"))
     from rich.console import Console
 
     from inferplate.project import Project
     from inferplate.status import status
 
     found = status(Project.read(directory))
-    if format == "json":
-        import json
-
-        typer.echo(json.dumps(found.document(), indent=2))
-    else:
+    if as_json:
+        _print_json(found.document())
+    elif not quiet:
         Console().print(found.table())
+    if check and not found.up_to_date:
+        raise typer.Exit(1)
 
 
 @app.command("variants")
@@ -292,26 +322,31 @@ def list_variants(
     server: Server = None,
     task: Task = None,
     covering: Covering = False,
-    format: Annotated[
-        str,
-        typer.Option(metavar="|".join(_FORMATS), help="'github' prints the matrix of a workflow."),
-    ] = "table",
+    every: Annotated[
+        bool, typer.Option("--all", help="List every combination, not only the choices.")
+    ] = False,
+    as_json: AsJson = False,
+    as_matrix: Annotated[
+        bool, typer.Option("--github", help="Print the matrix of a GitHub workflow.")
+    ] = False,
 ) -> None:
-    """List the valid combinations of copier.yml."""
-    if format not in _FORMATS:
-        raise unknown("format", format, _FORMATS)
-    found = _selected(framework, runtime, server, task, only_covering=covering)
-    if format == "table":
-        _print_variants(found)
-        return
-    import json
+    """List the choices of the template, or their combinations.
 
-    document = (
-        github_matrix(found)
-        if format == "github"
-        else [{"variant": variant.name, **variant.answers()} for variant in found]
-    )
-    typer.echo(json.dumps(document, indent=None if format == "github" else 2))
+    Without options it lists the choices. With any, it lists the combinations that they leave.
+    """
+    if as_json and as_matrix:
+        raise InferplateError("give --json or --github, not both")
+    found = _selected(framework, runtime, server, task, only_covering=covering)
+    if as_matrix:
+        import json
+
+        typer.echo(json.dumps(github_matrix(found)))
+    elif as_json:
+        _print_json([{"variant": variant.name, **variant.answers()} for variant in found])
+    elif every or covering or framework or runtime or server or task:
+        _print_variants(found)
+    else:
+        _print_choices(len(found))
 
 
 @app.command("verify")
@@ -424,6 +459,16 @@ def _selected(
     wanted = {axis: values or [] for axis, values in axes.items()}
     selected = select(variants(questions), wanted, axis_choices(questions))
     return covering(selected) if only_covering else selected
+
+
+def _print_choices(combinations: int) -> None:
+    for axis, choices in axis_choices(read_questions(template_root())).items():
+        typer.echo(f"{axis}:")
+        width = max(len(choice.value) for choice in choices)
+        for choice in choices:
+            about = choice.label.partition(": ")[2] or choice.label
+            typer.echo(f"  {choice.value:<{width}}  {about}")
+    typer.echo(f"\n{combinations} combinations; --all lists them.")
 
 
 def _print_variants(found: list[Variant]) -> None:

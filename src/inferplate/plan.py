@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from itertools import chain, count
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -52,6 +52,20 @@ class Plan:
     stay_deleted: list[str] = field(default_factory=list)
     to_port: list[str] = field(default_factory=list)
     patch: bytes = b""
+
+    def document(self) -> dict[str, Any]:
+        """Return the plan as plain data, without the patch."""
+        return {
+            "project": str(self.project.root),
+            "from": self.project.version,
+            "to": self.version,
+            "switched": {name: list(values) for name, values in self.switched.items()},
+            "changes": [asdict(change) for change in self.changes],
+            "conflicts": self.conflicts,
+            "to_delete": self.to_delete,
+            "stay_deleted": self.stay_deleted,
+            "to_port": self.to_port,
+        }
 
 
 def plan_update(
