@@ -40,7 +40,7 @@ class Releases:
             Git(Path.cwd()).raw(*clone, timeout=timeout)
         except GitError as error:
             raise Unreachable(f"cannot reach the template at {source}: {error}") from None
-        self._git = Git(folder)
+        self._git = Git.bare(folder)
 
     @cached_property
     def tags(self) -> list[str]:
