@@ -220,7 +220,7 @@ def test_on_a_terminal_it_asks_whether_to_keep(
     key: str, expected: int, inferplate: Run, monkeypatch: pytest.MonkeyPatch, work: Path
 ) -> None:
     edit(work, {"README.md": new("theirs\n")})
-    with typed(ENTER * 6 + key, monkeypatch):
+    with typed(ENTER * 7 + key, monkeypatch):
         assert inferplate("new", ".")[0] == expected
     assert (work / "README.md").read_text() == "theirs\n"
     assert (work / "Makefile").exists() == (expected == 0)
@@ -270,7 +270,7 @@ def test_the_name_comes_from_the_folder(
 def test_a_folder_without_letters_asks_for_the_name(
     inferplate: Run, monkeypatch: pytest.MonkeyPatch, work: Path
 ) -> None:
-    with typed("\x15Fugu" + ENTER * 6, monkeypatch):
+    with typed("\x15Fugu" + ENTER * 7, monkeypatch):
         code, _, error = inferplate("new", "日本")
     assert (code, error) == (0, "")
     assert Project.read(work / "日本").answers["project_name"] == "Fugu"
