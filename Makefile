@@ -9,10 +9,15 @@ BIN := $(VENV)/bin
 UV := UV_COMPILE_BYTECODE=1 $(BIN)/uv pip install --quiet --python $(BIN)/python
 PYTEST := $(BIN)/pytest --verbose --numprocesses $(JOBS) --dist worksteal
 
-.PHONY: help demo environment newest test matrix test-quick test-images faults lint snapshots clean
+.PHONY: help announce demo environment newest test matrix test-quick test-images faults lint snapshots clean
 
 help: ## List these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+
+announce:
+	@[ -e $(VENV)/.test ] || echo 'First every framework, runtime and server is installed into $(VENV):' \
+	    '3 GB, 5 to 15 minutes. Then all tests run, for an hour or more; make test-quick is shorter.'
+	@tests/system-packages
 
 demo: $(VENV)/.tool ## Emit a service with the default answers, train its example, ask it
 	$(BIN)/python -m inferplate.demo $(DEMO)
@@ -22,19 +27,16 @@ environment: $(VENV)/.test ## Install every framework, runtime and server
 newest: $(VENV)/.test ## Bring everything in the environment to its newest release
 	$(UV) --upgrade --torch-backend cpu --editable . --group test
 
-test: $(VENV)/.test ## Check all combinations, and everything else
-	tests/system-packages
+test: announce $(VENV)/.test ## Check all combinations, and everything else
 	$(PYTEST) $(ARGS)
 
 matrix: $(VENV)/.test ## Run every check of every combination, of further tasks too
 	$(BIN)/inferplate verify $(ARGS)
 
-test-quick: $(VENV)/.test ## Check one variant per framework, runtime and server
-	tests/system-packages
+test-quick: announce $(VENV)/.test ## Check one variant per framework, runtime and server
 	$(PYTEST) --quick $(ARGS)
 
-test-images: $(VENV)/.test ## Build twelve images with a Docker engine, run and ask them
-	tests/system-packages
+test-images: announce $(VENV)/.test ## Build twelve images with a Docker engine, run and ask them
 	$(PYTEST) --require-images $(ARGS) tests/test_images.py
 
 faults: $(VENV)/.test ## Plant faults one at a time, and name those that no test notices

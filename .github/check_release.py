@@ -64,7 +64,9 @@ def of_template(source: Path) -> Iterator[str]:
 def of_projects(tag: str, folder: Path) -> Iterator[str]:
     by_copier, by_new = folder / "by-copier", folder / "by-new"
     copy = ("copier", "copy", "--defaults", "--quiet", "--vcs-ref", tag, str(Path.cwd()))
-    for command in ((*copy, str(by_copier)), ("inferplate", "new", "--defaults", str(by_new))):
+    title = yaml.safe_load(Path(QUESTIONS).read_bytes())["project_name"]["default"]
+    new = ("inferplate", "new", "--defaults", "--no-git", "--name", title)
+    for command in ((*copy, str(by_copier)), (*new, str(by_new))):
         subprocess.run([sys.executable, "-m", *command], check=True, stdout=sys.stderr)  # noqa: S603
     expected, found = tree(by_copier), tree(by_new)
     answers = yaml.safe_load(expected.pop(ANSWERS_FILE))

@@ -7,19 +7,24 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from history import repository
+
+from inferplate.matrix import axis_choices, read_choices, read_questions
+from inferplate.source import template_root
 
 
-def inferplate(*arguments: str) -> subprocess.CompletedProcess[str]:
+def inferplate(*arguments: str, columns: int = 120) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "inferplate", *arguments],
         capture_output=True,
         text=True,
         check=False,
-        env={**os.environ, "COLUMNS": "120"},
+        env={**os.environ, "COLUMNS": str(columns)},
     )
 
 
@@ -32,7 +37,7 @@ def inferplate(*arguments: str) -> subprocess.CompletedProcess[str]:
         ["verify", "--help"],
         ["bench", "--help"],
         ["variants"],
-        ["variants", "--format", "github"],
+        ["variants", "--github"],
     ],
     ids=" ".join,
 )
@@ -77,8 +82,72 @@ def test_the_exit_codes_are_told() -> None:
     assert "Exit codes: 0 done; 1 refused, failed" in inferplate("--help").stdout
 
 
-def test_help_cuts_nothing_off() -> None:
-    assert "..." not in inferplate("--help").stdout.partition("Commands:")[2]
+COMMANDS = ["", "new", "update", "status", "variants", "verify", "bench"]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("option", ["-h", "--help"])
+def test_help_cuts_nothing_off_at_80_columns(command: str, option: str) -> None:
+    result = inferplate(*command.split(), option, columns=80)
+    _, _, described = result.stdout.partition("\n")
+    assert result.returncode == 0
+    assert "..." not in described
+    assert max(map(len, described.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("command", ["new", "update"])
+def test_help_lists_what_each_question_takes(command: str) -> None:
+    told = " ".join(inferplate(command, "--help").stdout.split())
+    for name, question in read_questions(template_root()).items():
+        if question.get("when") is False:
+            continue
+        assert f"--{name} " in told or name in told
+        for choice in read_choices(question.get("choices", ())):
+            assert choice.value in told
+
+
+def test_the_choices_are_listed_first_and_the_product_on_demand() -> None:
+    listed = inferplate("variants", columns=80).stdout
+    assert len(listed.splitlines()) < 40
+    assert max(map(len, listed.splitlines())) <= 80
+    for axis, choices in axis_choices(read_questions(template_root())).items():
+        assert f"{axis}:\n" in listed
+        assert all(f"  {choice.value} " in listed for choice in choices)
+    combinations = inferplate("variants", "--all").stdout
+    assert combinations.count("hypercorn") > 20
+
+
+def test_it_tells_its_version() -> None:
+    assert inferplate("--version").stdout == f"inferplate {version('inferplate')}\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("inferplate new --set li", ["licence="]),
+        ("inferplate new --set ci=", ["ci=github", "ci=gitlab", "ci=none"]),
+        ("inferplate update --set licence=M", ["licence=MIT"]),
+        ("inferplate update --to v", ["v1.10.0", "v1.9.0"]),
+        ("inferplate update --runtime o", ["onnxruntime", "openvino"]),
+    ],
+)
+def test_shells_complete_answers_and_versions(
+    words: str, expected: list[str], tmp_path: Path
+) -> None:
+    source = repository(tmp_path)
+    for tag in ("v1.9.0", "v1.10.0", "other"):
+        source.raw("tag", tag)
+    (tmp_path / ".copier-answers.yml").write_text(f"_src_path: {tmp_path}\n_commit: v1.9.0\n")
+    completing = {"_TYPER_COMPLETE_ARGS": words, "_TYPER_COMPLETE_FISH_ACTION": "get-args"}
+    done = subprocess.run(
+        [sys.executable, "-m", "inferplate"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, **completing, "_INFERPLATE_COMPLETE": "complete_fish"},
+    )
+    assert [line.partition("\t")[0] for line in done.stdout.splitlines()] == expected
 
 
 @pytest.mark.parametrize("command", [["status"], ["new", "service", "--defaults"]], ids=" ".join)
@@ -164,7 +233,7 @@ def test_lists_the_variants_as_a_table() -> None:
 
 
 def test_lists_the_variants_as_json() -> None:
-    result = inferplate("variants", "--runtime", "python", "--format", "json")
+    result = inferplate("variants", "--runtime", "python", "--json")
     found = json.loads(result.stdout)
     assert len(found) == 12
     assert found[0] == {
@@ -177,7 +246,7 @@ def test_lists_the_variants_as_json() -> None:
 
 
 def test_lists_the_variants_as_a_matrix_of_a_workflow() -> None:
-    (line,) = inferplate("variants", "--format", "github").stdout.splitlines()
+    (line,) = inferplate("variants", "--github").stdout.splitlines()
     matrix = json.loads(line)
     assert list(matrix) == ["include"]
     assert len(matrix["include"]) == 108
@@ -187,7 +256,7 @@ def test_lists_the_variants_as_a_matrix_of_a_workflow() -> None:
     ("arguments", "code", "message"),
     [
         (["variants", "--framework", "fastpi"], 1, "unknown framework 'fastpi': did you mean"),
-        (["variants", "--format", "gitlab"], 1, "unknown format 'gitlab': did you mean 'github'"),
+        (["variants", "--json", "--github"], 1, "give --json or --github, not both"),
         (["variants", "--framwork", "ninja"], 2, "No such option: --framwork"),
         (["verfy"], 2, "Did you mean 'verify'"),
         (["new"], 2, "Missing argument 'DEST'"),

@@ -117,7 +117,16 @@ def test_the_wheel_and_git_give_identical_projects_that_updates_know(
     data = [part for answer in answers for part in ("--data", answer)]
     run("copier", "copy", "--defaults", "--vcs-ref", version, *data, PUBLIC_ADDRESS, "by-copier")
     sets = [part for answer in answers for part in ("--set", answer)]
-    run("inferplate", "new", "by-new", "--defaults", *sets)
+    run(
+        "inferplate",
+        "new",
+        "by-new",
+        "--defaults",
+        "--no-git",
+        "--name",
+        "Inference service",
+        *sets,
+    )
     project = tmp_path / "by-new"
     assert files(project) == files(tmp_path / "by-copier")
     assert Project.read(project).source == PUBLIC_ADDRESS

@@ -53,6 +53,21 @@ def anchors(document: Path) -> set[str]:
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
+def test_documents_install_from_the_same_place(template: Path, tmp_path: Path) -> None:
+    text = (template / "template/inferplate.jinja").read_text(encoding="utf-8")
+    (source,) = re.findall(r'set install = "(.+)"', text)
+    bench = "inferplate[bench]" if source == "inferplate" else f"inferplate[bench] @ {source}"
+    emitted = render(template, tmp_path / "service", {}) / "README.md"
+    found = [
+        shlex.split(line, comments=True)[-1]
+        for document in [*DOCUMENTS, emitted]
+        for line in document.read_text(encoding="utf-8").splitlines()
+        if re.match(r"(pipx?|uv tool|uv pip) install .*\binferplate\b", line.strip())
+    ]
+    assert len(found) >= 4
+    assert {*found} == {source, bench}
+
+
 def test_the_matrix_is_the_templates() -> None:
     questions = read_questions(template_root())
     (row,) = re.findall(r"^\| \*\*.*$", README, re.MULTILINE)

@@ -1,10 +1,15 @@
 """Versions of a template: which is newest, which is meant, and what changed between two."""
 
+import re
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
+from history import NEWEST, history
 
-from inferplate.releases import address, by_version, changes_between, newest, parse
+from inferplate.errors import InferplateError
+from inferplate.releases import Releases, address, by_version, changes_between, newest, parse
+from inferplate.workbench import Workbench
 
 CHANGELOG = """# Changelog
 
@@ -72,3 +77,32 @@ def test_the_changes_between_two_versions_are_cut_out_of_the_changelog() -> None
     assert changes_between(CHANGELOG, "v0.2.0", "v0.2.0") == ""
     assert "Not yet" not in changes_between(CHANGELOG, "v0.1.0", "v9.0.0")
     assert changes_between(CHANGELOG, "0123abc", "v0.2.0") == ""
+
+
+SAID = {
+    "key": "git@host: Permission denied (publickey).",
+    "host": "Host key verification failed.",
+    "name": "ERROR: Repository not found.",
+}
+
+
+@pytest.mark.parametrize("said", SAID.values(), ids=SAID)
+def test_what_ssh_says_is_told(said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ssh = tmp_path / "ssh"
+    ssh.write_text(f"#!/bin/sh\necho '{said}' >&2\nexit 255\n")
+    ssh.chmod(0o755)
+    monkeypatch.setenv("GIT_SSH", str(ssh))
+    with pytest.raises(InferplateError, match=re.escape(said)):
+        Releases("git@host.invalid:team/template.git", tmp_path / "clone")
+
+
+def test_a_bare_repository_is_named_to_git(
+    bench: Workbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {
+        "COUNT": "1",
+        "KEY_0": "safe.bareRepository",
+        "VALUE_0": "explicit",
+    }.items():
+        monkeypatch.setenv(f"GIT_CONFIG_{name}", value)
+    assert Releases(str(history(bench)), tmp_path / "clone").newest() == NEWEST

@@ -6,7 +6,19 @@ from pathlib import Path
 
 import pytest
 from conftest import ALL_VARIANTS, Run
-from history import NEWEST, PREVIOUS, MakeProject, edit, emitted, gone, last, new, save, state
+from history import (
+    NEWEST,
+    PREVIOUS,
+    MakeProject,
+    edit,
+    emitted,
+    gone,
+    last,
+    new,
+    save,
+    state,
+    update,
+)
 
 from inferplate import status as status_module
 from inferplate.project import Project
@@ -52,12 +64,24 @@ def test_the_command_prints_a_table_or_json_and_changes_nothing(
     assert code == 0
     assert "v0.1.0" in table
     assert "framework" in table
-    code, text, _ = inferplate("status", project, "--format", "json")
+    code, text, _ = inferplate("status", project, "--json")
     assert code == 0
     document = json.loads(text)
     assert document["answers"]["framework"] == "fastapi"
     assert document["edited"] == {}
     assert state(project) == before
+
+
+def test_it_can_fail_where_a_newer_version_is_there(
+    make_project: MakeProject, inferplate: Run
+) -> None:
+    project = make_project()
+    assert inferplate("status", project, "--check", "--quiet") == (1, "", "")
+    update(project)
+    assert inferplate("status", project, "--check", "--quiet") == (0, "", "")
+    edit(project, {".copier-answers.yml": lambda text: text.replace("history", "nowhere")})
+    assert inferplate("status", project, "--check", "--quiet")[0] == 1
+    assert inferplate("status", project, "--quiet") == (0, "", "")
 
 
 def test_without_the_source_it_says_what_the_answers_file_says(

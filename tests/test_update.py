@@ -1,5 +1,6 @@
 """An update loses nothing: newer versions, other answers, moves, interruptions."""
 
+import json
 import os
 import re
 import shutil
@@ -388,6 +389,35 @@ def test_a_comment_in_the_answers_file_is_replaced_and_named(
     (row,) = (line for line in printed.splitlines() if ".copier-answers.yml" in line)
     assert "replaced" in row
     assert "mine" not in (project / ".copier-answers.yml").read_text(encoding="utf-8")
+
+
+def test_a_script_reads_what_an_update_does(make_project: MakeProject, inferplate: Run) -> None:
+    project = make_project()
+    save(project, {"Dockerfile": first("# Mine.")})
+    code, printed, error = inferplate("update", project, "--json", "--dry-run")
+    document = json.loads(printed)
+    assert (code, error, document["dry_run"]) == (0, "", True)
+    assert document["to"] == NEWEST
+    assert {"path": "Makefile", "kind": "changed", "edited": False, "moved_from": ""} in document[
+        "changes"
+    ]
+    code, printed, error = inferplate("update", project, "--quiet")
+    assert (code, printed) == (1, "")
+    assert error.startswith("inferplate: conflicts are left in Dockerfile: resolve them")
+    assert document["conflicts"] == {"Dockerfile": "contents"}
+
+
+def test_answers_that_follow_from_the_name_follow_a_new_one(make_project: MakeProject) -> None:
+    project = make_project()
+    plan = update(project, project_name="Fraud scoring", description="Mine.")
+    assert set(plan.switched) == {"project_name", "author", "description"}
+    answers = Project.read(project).answers
+    assert answers["author"] == "The authors of Fraud scoring"
+    assert answers["description"] == "Mine."
+    assert "The authors of Fraud scoring" in (project / "LICENSE").read_text()
+    commit(Git(project), "renamed")
+    update(project, project_name="Scores")
+    assert Project.read(project).answers["description"] == "Mine."
 
 
 def test_any_answer_is_changed_and_typed_as_its_question_wants(make_project: MakeProject) -> None:

@@ -1,6 +1,7 @@
 """Reads answers that are given as text, for the questions of a template."""
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,23 @@ def split_answers(given: Iterable[str]) -> dict[str, str]:
     return {name.strip(): value for name, _, value in pairs.values()}
 
 
+def read_file(path: Path) -> dict[str, Any]:
+    """Read answers from a file of YAML; what Copier records beside answers is left out.
+
+    Raises:
+        InferplateError: it cannot be read, or is not a mapping.
+    """
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InferplateError(f"cannot read {path}: {error.strerror}") from None
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InferplateError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(document, dict):
+        raise InferplateError(f"{path} has no answers: give one on each line, as KEY: VALUE")
+    return {str(key): value for key, value in document.items() if not str(key).startswith("_")}
+
+
 def read_version(template: Path, version: str) -> dict[str, Any]:
     """Read the questions of a version of the template, which lies in a folder.
 
@@ -36,8 +54,8 @@ def read_version(template: Path, version: str) -> dict[str, Any]:
         raise InferplateError(f"{version} has no questions: {reason}") from error
 
 
-def read_answers(given: Mapping[str, str], questions: Mapping[str, Any]) -> dict[str, Any]:
-    """Turn each text into what its question takes.
+def read_answers(given: Mapping[str, Any], questions: Mapping[str, Any]) -> dict[str, Any]:
+    """Turn each text into what its question takes; what is not a text is as from a file.
 
     Several choices are given with commas between them, or as YAML.
 
@@ -58,7 +76,28 @@ def read_answers(given: Mapping[str, str], questions: Mapping[str, Any]) -> dict
     return answers
 
 
-def _typed(name: str, text: str, question: Mapping[str, Any]) -> Any:
+def derived_answers(answers: Mapping[str, Any], questions: Mapping[str, Any]) -> set[str]:
+    """Name the answers that are still what their questions derive from other answers."""
+    from jinja2 import StrictUndefined, UndefinedError
+    from jinja2.sandbox import SandboxedEnvironment
+
+    environment = SandboxedEnvironment(undefined=StrictUndefined)
+    derived = set()
+    for name, answer in answers.items():
+        default = questions[name].get("default")
+        if isinstance(default, str) and "{{" in default:
+            with suppress(UndefinedError):
+                if environment.from_string(default).render(answers) == answer:
+                    derived.add(name)
+    return derived
+
+
+def _typed(name: str, text: Any, question: Mapping[str, Any]) -> Any:
+    if isinstance(text, list) and question.get("multiselect"):
+        return [str(one) for one in text]
+    if isinstance(text, list | dict) or text is None:
+        raise InferplateError(f"{name} takes one text, not {text!r}")
+    text = str(text)
     if question.get("multiselect"):
         return [part.strip() for part in text.strip("[] ").split(",") if part.strip()]
     if question.get("type") == "str":

@@ -1,18 +1,21 @@
 """The command line. What a command needs beyond the questions is imported when it runs."""
 
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from inferplate.bench.command import bench
 from inferplate.errors import CheckFailed, InferplateError, unknown
 from inferplate.matrix import (
+    AXES,
     Variant,
     axis_choices,
     covering,
     github_matrix,
+    read_choices,
     read_questions,
     select,
     variants,
@@ -24,13 +27,37 @@ if TYPE_CHECKING:
     from inferplate.verify import Result
     from inferplate.workbench import Workbench
 
-_FORMATS: Final = ("table", "json", "github")
-
 app = typer.Typer(
     invoke_without_command=True,
     rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
+
+
+@cache
+def _values_of_questions() -> dict[str, str]:
+    """Say for the help what each question that is asked takes; nothing without a template."""
+    try:
+        questions = read_questions(template_root())
+    except InferplateError:  # which the command will tell
+        return {}
+    return {
+        name: ", ".join(choice.value for choice in read_choices(question.get("choices", ())))
+        for name, question in questions.items()
+        if question.get("when") is not False
+    }
+
+
+def _with_values(help: str, axis: str) -> str:
+    return f"{help.rstrip('.')}: {_values_of_questions().get(axis, '')}."
+
+
+def _other_answers() -> str:
+    """List the questions without an option of their own, and what they take."""
+    others = {name: values for name, values in _values_of_questions().items() if name not in AXES}
+    listed = (f"{name} ({values})" if values else name for name, values in others.items())
+    return f"Answer another question; repeatable: {', '.join(listed)}."
 
 
 def _axis(axis: str, help: str) -> Any:
@@ -41,13 +68,15 @@ def _axis(axis: str, help: str) -> Any:
         found = [choice for choice in choices if choice.value.startswith(incomplete)]
         return [(choice.value, choice.label) for choice in found]
 
-    return typer.Option(metavar="NAME", help=help, autocompletion=complete)
+    return typer.Option(metavar="NAME", help=_with_values(help, axis), autocompletion=complete)
 
 
 Framework = Annotated[list[str] | None, _axis("framework", "Only this web framework; repeatable.")]
 Runtime = Annotated[list[str] | None, _axis("runtime", "Only this model runtime; repeatable.")]
 Server = Annotated[list[str] | None, _axis("server", "Only this server; repeatable.")]
 Task = Annotated[list[str] | None, _axis("task", "Only this task; repeatable.")]
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print nothing unless it fails.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")]
 Covering = Annotated[
     bool,
     typer.Option(
@@ -56,8 +85,48 @@ Covering = Annotated[
 ]
 
 
+def _complete_setting(incomplete: str) -> list[str]:
+    """Complete ``KEY=VALUE``: the questions first, then the choices of one."""
+    name, equals, value = incomplete.partition("=")
+    questions = read_questions(template_root())
+    if not equals:
+        asked = [key for key, question in questions.items() if question.get("when") is not False]
+        return [f"{key}=" for key in asked if key.startswith(name)]
+    choices = read_choices(questions.get(name, {}).get("choices", ()))
+    found = [choice.value for choice in choices if choice.value.startswith(value)]
+    return [f"{name}={one}" for one in found]
+
+
+def _complete_version(context: typer.Context, incomplete: str) -> list[str]:
+    """Complete a version of the template of the project that the command names."""
+    from inferplate.project import Project
+    from inferplate.releases import released
+
+    try:
+        tags = released(Project.read(Path(context.params.get("directory") or ".")).source)
+    except InferplateError:
+        return []
+    return [tag for tag in reversed(tags) if tag.startswith(incomplete)]
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"inferplate {version('inferplate')}")
+        raise typer.Exit
+
+
 @app.callback()
-def inferplate(context: typer.Context) -> None:
+def inferplate(
+    context: typer.Context,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_show_version, is_eager=True, help="Show the version and exit."
+        ),
+    ] = False,
+) -> None:
     """Make, update and verify inference services for any framework, runtime and server.
 
     Exit codes: 0 done; 1 refused, failed, or conflicts left; 2 wrong usage; 130 interrupted.
@@ -69,26 +138,48 @@ def inferplate(context: typer.Context) -> None:
 @app.command("new")
 def new_project(
     destination: Annotated[
-        Path, typer.Argument(metavar="DEST", help="The folder to make, or an empty one.")
+        Path, typer.Argument(metavar="DEST", help="The folder; it may have files of yours.")
     ],
     framework: Annotated[str | None, _axis("framework", "The web framework.")] = None,
     runtime: Annotated[str | None, _axis("runtime", "The model runtime.")] = None,
     server: Annotated[str | None, _axis("server", "The server.")] = None,
     task: Annotated[str | None, _axis("task", "What goes in, and what comes out.")] = None,
     name: Annotated[
-        str | None, typer.Option(metavar="TITLE", help="The title of the service.")
+        str | None,
+        typer.Option(
+            metavar="TITLE", help="The title of the service. [default: from the folder's name]"
+        ),
     ] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option(
             "--set",
             metavar="KEY=VALUE",
-            help="Answer another question, such as licence=MIT; repeatable.",
+            help=_other_answers(),
+            autocompletion=_complete_setting,
+        ),
+    ] = None,
+    answers: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Take answers from YAML, such as another .copier-answers.yml."
         ),
     ] = None,
     defaults: Annotated[
-        bool, typer.Option("--defaults", help="Ask nothing, and take the defaults for the rest.")
+        bool,
+        typer.Option("-y", "--defaults", help="Ask nothing, and take the defaults for the rest."),
     ] = False,
+    keep: Annotated[
+        bool,
+        typer.Option("--keep", help="Keep files that are there, instead of the template's."),
+    ] = False,
+    git: Annotated[
+        bool,
+        typer.Option(
+            "--git/--no-git",
+            help="Make it a git repository with a first commit, unless it is in one.",
+        ),
+    ] = True,
     ref: Annotated[
         str | None,
         typer.Option(
@@ -96,20 +187,26 @@ def new_project(
             help="Version of the template, from its repository. [default: the installed one]",
         ),
     ] = None,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
 ) -> None:
     """Make a service. Ask for the answers that the options do not give.
 
-    The command checks the answers before it asks or writes anything; 'inferplate variants' lists
-    the choices. It rejects a folder that is not empty. If it fails, or at Ctrl-C, it leaves nothing
-    behind.
+    The command checks the answers before it asks or writes anything. It overwrites no file that is
+    there. If it fails, or at Ctrl-C, it leaves nothing behind.
     """
-    from rich.console import Console
-
+    from inferplate.answers import read_file
     from inferplate.new import new
 
     axes = {"framework": framework, "runtime": runtime, "server": server, "task": task}
-    given = _answers(settings, {"project_name": name, **axes})
-    new(destination, given, ref, defaults=defaults, console=Console())
+    named = _answers(settings, {"project_name": name, **axes})
+    given = {**(read_file(answers) if answers else {}), **named}
+    made = new(destination, given, ref, defaults=defaults or as_json, keep=keep, git=git)
+    if as_json:
+        _print_json(made.document())
+    elif not quiet:
+        for line in (*made.remarks, made.message):
+            typer.echo(line)
 
 
 @app.command("update")
@@ -124,7 +221,8 @@ def update_project(
         typer.Option(
             "--set",
             metavar="KEY=VALUE",
-            help="Change another answer that 'status' shows; repeatable.",
+            help=_other_answers().replace("Answer", "Change"),
+            autocompletion=_complete_setting,
         ),
     ] = None,
     to: Annotated[
@@ -132,6 +230,7 @@ def update_project(
         typer.Option(
             metavar="VERSION",
             help="Version to update to. [default: the newest; with other answers, the same]",
+            autocompletion=_complete_version,
         ),
     ] = None,
     dry_run: Annotated[
@@ -150,6 +249,8 @@ def update_project(
             "--continue", help="Check that you have resolved all conflicts, and run 'make test'."
         ),
     ] = False,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
 ) -> None:
     """Update a project to a newer version or to other answers.
 
@@ -163,11 +264,11 @@ def update_project(
     from inferplate.resume import check_resolved, run_suite
     from inferplate.update import update
 
-    console = Console()
+    console = Console(quiet=quiet or as_json)
     axes = {"framework": framework, "runtime": runtime, "server": server, "task": task}
     switch = _answers(settings, axes)
     if resume:
-        if switch or to or dry_run or allow_delete:
+        if switch or to or dry_run or allow_delete or as_json:
             raise InferplateError("--continue cannot be combined with other options")
         project = Project.read(directory)
         check_resolved(project)
@@ -176,32 +277,42 @@ def update_project(
             f"The update is complete and the tests pass: commit the update to {project.version}."
         )
         return
-    code = update(
+    plan = update(
         directory, switch, to, dry_run=dry_run, allow_delete=allow_delete, console=console
     )
-    raise typer.Exit(code)
+    if as_json:
+        _print_json({**plan.document(), "dry_run": dry_run})
+    elif quiet and plan.conflicts and not dry_run:
+        raise InferplateError(
+            f"conflicts are left in {', '.join(plan.conflicts)}: resolve them, "
+            "then run 'inferplate update --continue'"
+        )
+    raise typer.Exit(1 if plan.conflicts and not dry_run else 0)
 
 
 @app.command("status")
 def show_status(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="The project.")] = Path(),
-    format: Annotated[str, typer.Option(metavar="table|json")] = "table",
+    check: Annotated[
+        bool,
+        typer.Option("--check", help="Exit with 1 if a newer version is there, or may be."),
+    ] = False,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
 ) -> None:
     """Show the version, the answers, your edits and your files."""
-    if format not in ("table", "json"):
-        raise unknown("format", format, ("table", "json"))
     from rich.console import Console
 
     from inferplate.project import Project
     from inferplate.status import status
 
     found = status(Project.read(directory))
-    if format == "json":
-        import json
-
-        typer.echo(json.dumps(found.document(), indent=2))
-    else:
+    if as_json:
+        _print_json(found.document())
+    elif not quiet:
         Console().print(found.table())
+    if check and not found.up_to_date:
+        raise typer.Exit(1)
 
 
 @app.command("variants")
@@ -211,26 +322,31 @@ def list_variants(
     server: Server = None,
     task: Task = None,
     covering: Covering = False,
-    format: Annotated[
-        str,
-        typer.Option(metavar="|".join(_FORMATS), help="'github' prints the matrix of a workflow."),
-    ] = "table",
+    every: Annotated[
+        bool, typer.Option("--all", help="List every combination, not only the choices.")
+    ] = False,
+    as_json: AsJson = False,
+    as_matrix: Annotated[
+        bool, typer.Option("--github", help="Print the matrix of a GitHub workflow.")
+    ] = False,
 ) -> None:
-    """List the valid combinations of copier.yml."""
-    if format not in _FORMATS:
-        raise unknown("format", format, _FORMATS)
-    found = _selected(framework, runtime, server, task, only_covering=covering)
-    if format == "table":
-        _print_variants(found)
-        return
-    import json
+    """List the choices of the template, or their combinations.
 
-    document = (
-        github_matrix(found)
-        if format == "github"
-        else [{"variant": variant.name, **variant.answers()} for variant in found]
-    )
-    typer.echo(json.dumps(document, indent=None if format == "github" else 2))
+    Without options it lists the choices. With any, it lists the combinations that they leave.
+    """
+    if as_json and as_matrix:
+        raise InferplateError("give --json or --github, not both")
+    found = _selected(framework, runtime, server, task, only_covering=covering)
+    if as_matrix:
+        import json
+
+        typer.echo(json.dumps(github_matrix(found)))
+    elif as_json:
+        _print_json([{"variant": variant.name, **variant.answers()} for variant in found])
+    elif every or covering or framework or runtime or server or task:
+        _print_variants(found)
+    else:
+        _print_choices(len(found))
 
 
 @app.command("verify")
@@ -324,6 +440,12 @@ def _answers(settings: list[str] | None, options: Mapping[str, str | None]) -> d
     return by_key | by_option
 
 
+def _print_json(document: Any) -> None:
+    import json
+
+    typer.echo(json.dumps(document, indent=2))
+
+
 def _selected(
     framework: list[str] | None,
     runtime: list[str] | None,
@@ -337,6 +459,16 @@ def _selected(
     wanted = {axis: values or [] for axis, values in axes.items()}
     selected = select(variants(questions), wanted, axis_choices(questions))
     return covering(selected) if only_covering else selected
+
+
+def _print_choices(combinations: int) -> None:
+    for axis, choices in axis_choices(read_questions(template_root())).items():
+        typer.echo(f"{axis}:")
+        width = max(len(choice.value) for choice in choices)
+        for choice in choices:
+            about = choice.label.partition(": ")[2] or choice.label
+            typer.echo(f"  {choice.value:<{width}}  {about}")
+    typer.echo(f"\n{combinations} combinations; --all lists them.")
 
 
 def _print_variants(found: list[Variant]) -> None:

@@ -37,6 +37,11 @@ class Git:
     folder: Path
     environment: Mapping[str, str] = field(default_factory=dict)
 
+    @classmethod
+    def bare(cls, folder: Path, environment: Mapping[str, str] | None = None) -> "Git":
+        """Name a bare repository to git, which ``safe.bareRepository=explicit`` wants."""
+        return cls(folder, {**(environment or {}), "GIT_DIR": str(folder)})
+
     def raw(
         self,
         *arguments: str,
@@ -68,9 +73,7 @@ class Git:
         except subprocess.TimeoutExpired:
             raise GitError(f"git {arguments[0]} took longer than {timeout:g} s") from None
         if not 0 <= done.returncode <= accept:
-            said = done.stderr.decode("utf-8", "replace").split("\n")
-            reason = next((line for line in reversed(said) if line.strip()), "no reason given")
-            raise GitError(f"git {arguments[0]}: {reason.strip()}")
+            raise GitError(f"git {arguments[0]}: {_reason(done.stderr.decode('utf-8', 'replace'))}")
         return done.stdout
 
     def text(self, *arguments: str, given: bytes = b"", timeout: float | None = None) -> str:
@@ -94,3 +97,13 @@ class Git:
             "GIT_OPTIONAL_LOCKS": "0",
             **self.environment,
         }
+
+
+def _reason(said: str) -> str:
+    """Choose the line that says why: of ssh it is the one before git's own."""
+    lines = [line.strip() for line in said.splitlines() if line.strip(" @")]
+    fatal = [number for number, line in enumerate(lines) if line.startswith("fatal:")]
+    if not fatal:
+        return lines[-1] if lines else "no reason given"
+    last = fatal[-1]
+    return lines[last - 1 if last and "Could not read from remote" in lines[last] else last]

@@ -49,7 +49,7 @@ class Scratch:
         persons = {f"GIT_{role}_{key}": who[key] for role in ("AUTHOR", "COMMITTER") for key in who}
         alone = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
         self._index = folder / "index"
-        self._git = Git(folder, {**alone, **persons, "GIT_INDEX_FILE": str(self._index)})
+        self._git = Git.bare(folder, {**alone, **persons, "GIT_INDEX_FILE": str(self._index)})
 
     def read(self, tree: str) -> Tree:
         """List the files of a tree, by its object name."""

@@ -2,23 +2,29 @@
 
 import shlex
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import yaml
-from rich.console import Console
 
 from inferplate.answers import read_answers, read_version
 from inferplate.errors import InferplateError
-from inferplate.git import Git
+from inferplate.first_commit import commit_all, in_repository
+from inferplate.git import Git, GitError
 from inferplate.matrix import AXES, axis_choices, is_asked, refusal, select, variants
-from inferplate.project import Project
+from inferplate.place import (
+    appearing,
+    check_destination,
+    leave_out,
+    nearest_folder,
+    overwritten,
+)
+from inferplate.project import ANSWERS_FILE, Project
 from inferplate.releases import Releases
 from inferplate.render import render
-from inferplate.signals import interruptible, temporary_folder, undisturbed
+from inferplate.signals import interruptible, temporary_folder
 from inferplate.source import (
     PUBLIC_ADDRESS,
     QUESTIONS,
@@ -27,7 +33,38 @@ from inferplate.source import (
     template_root,
 )
 
+_LEFT_OUT: Final = "The template has uncommitted changes; the service comes without them."
 _MESSAGE: Final = "_message_after_copy"
+_SHOWN: Final = 5
+"""How many files an error names."""
+
+
+@dataclass(frozen=True)
+class Made:
+    """A project that was made.
+
+    ``kept``: files that were there already, and that the template has as well. ``committed``:
+    whether it is a git repository of its own with a first commit. ``remarks``: what the user
+    should know, one line each. ``message``: what comes next.
+    """
+
+    project: Project
+    kept: list[str]
+    committed: bool
+    remarks: list[str]
+    message: str
+
+    def document(self) -> dict[str, Any]:
+        """Return it as plain data."""
+        return {
+            "project": str(self.project.root),
+            "source": self.project.source,
+            "version": self.project.version,
+            "answers": self.project.answers,
+            "kept": self.kept,
+            "committed": self.committed,
+            "remarks": self.remarks,
+        }
 
 
 @dataclass(frozen=True)
@@ -44,44 +81,83 @@ class _Template:
 
 def new(
     destination: Path,
-    given: Mapping[str, str],
+    given: Mapping[str, Any],
     ref: str | None = None,
     *,
     defaults: bool = False,
-    console: Console,
-) -> None:
-    """Emit a project, ask for the answers that are not given, and show what comes next.
+    keep: bool = False,
+    git: bool = True,
+) -> Made:
+    """Emit a project, and ask for the answers that are not given.
 
     ``given``: answers as text. ``ref``: a version, or anything else that git knows in the
-    template's repository; none: the installed version. ``defaults``: ask for nothing.
+    template's repository; none: the installed version. ``defaults``: ask for nothing. ``keep``:
+    files that are there already stay as they are. ``git``: make it a repository with a first
+    commit, unless it is inside one.
 
     Raises:
         InferplateError, KeyboardInterrupt: nothing was left behind, for the reason in the text.
     """
-    _check_free(destination)
+    check_destination(destination)
+    if (destination / ANSWERS_FILE).exists():
+        raise InferplateError(f"{destination} is a project already: 'inferplate update' changes it")
     with interruptible(), temporary_folder() as folder:
         template = _find(ref, folder)
         questions = read_version(template.folder, template.version)
         answers = read_answers(given, questions)
         ask = not defaults and bool(_unanswered(questions, answers))
         _check(template, questions, answers, folder, ask=ask)
-        if ref is None and not bundled_template():
-            _tell_what_is_left_out(console)
-        with _appearing(destination) as draft:
-            _render(template, draft, answers, ask=ask)
+        with appearing(destination) as draft:
+            _render(template, draft, answers, _proposed(destination), ask=ask)
             message = _message(template.folder, Project.read(draft).answers, destination)
-    console.print(message, markup=False, highlight=False, soft_wrap=True)
+            kept = overwritten(draft, destination)
+            if kept and not keep:
+                _refuse_or_ask(kept, destination, ask=ask)
+            leave_out(draft, destination)
+            refused = _commit(draft, destination, template) if git else ""
+        remarks = [refused] if refused else []
+        if ref is None and not bundled_template() and _has_uncommitted_changes():
+            remarks.append(_LEFT_OUT)
+    return Made(Project.read(destination.resolve()), kept, git and not refused, remarks, message)
 
 
-def _check_free(destination: Path) -> None:
-    """Reject a destination that is already in use."""
-    if destination.is_dir():
-        if any(destination.iterdir()):
-            raise InferplateError(f"{destination} is not empty: choose another folder")
+def _proposed(destination: Path) -> dict[str, str]:
+    """Return the title that the folder's name suggests: ``fraud-scoring`` is "Fraud scoring"."""
+    words = " ".join(destination.resolve().name.replace("-", " ").replace("_", " ").split())
+    return {"project_name": words[:1].upper() + words[1:]} if words else {}
+
+
+def _refuse_or_ask(there: list[str], destination: Path, *, ask: bool) -> None:
+    shown = ", ".join(there[:_SHOWN])
+    if len(there) > _SHOWN:
+        shown += f" and {len(there) - _SHOWN} more"
+    if ask and _agrees(f"{destination} has {shown}. Keep yours, instead of the template's?"):
         return
-    for path in (destination, *destination.parents):
-        if path.is_symlink() or (path.exists() and not path.is_dir()):
-            raise InferplateError(f"{path} is not a folder: choose another destination")
+    raise InferplateError(
+        f"{shown} would be overwritten in {destination}: move away what you do not need, "
+        "or keep all of yours with --keep"
+    )
+
+
+def _agrees(question: str) -> bool:
+    import questionary
+
+    try:
+        return bool(questionary.confirm(question, default=True).unsafe_ask())
+    except EOFError:
+        raise KeyboardInterrupt from None
+
+
+def _commit(draft: Path, destination: Path, template: _Template) -> str:
+    """Make the draft a repository of its own with a first commit; return why it is not, if so."""
+    target = destination.resolve()
+    if in_repository(nearest_folder(target), target):
+        return "It is in a git repository already: commit it there."
+    try:
+        commit_all(draft, f"Make the service with inferplate {template.version}")
+    except GitError as error:
+        return f"There is no first commit, which updates need ({error}): make it yourself."
+    return ""
 
 
 def _find(ref: str | None, folder: Path) -> _Template:
@@ -95,9 +171,8 @@ def _find(ref: str | None, folder: Path) -> _Template:
     return _Template(releases.export(version, folder / "template"), address, version)
 
 
-def _tell_what_is_left_out(console: Console) -> None:
-    if Git(template_root()).text("status", "--porcelain", "--", QUESTIONS, "template"):
-        console.print("The template has uncommitted changes; the service comes without them.")
+def _has_uncommitted_changes() -> bool:
+    return bool(Git(template_root()).text("status", "--porcelain", "--", QUESTIONS, "template"))
 
 
 def _unanswered(questions: Mapping[str, Any], answers: Mapping[str, Any]) -> list[str]:
@@ -131,7 +206,12 @@ def _check(
 
 
 def _render(
-    template: _Template, destination: Path, answers: Mapping[str, Any], *, ask: bool
+    template: _Template,
+    destination: Path,
+    answers: Mapping[str, Any],
+    proposed: Mapping[str, str],
+    *,
+    ask: bool,
 ) -> None:
     from copier import load_settings
     from copier.errors import SettingsError
@@ -141,25 +221,16 @@ def _render(
     except SettingsError as error:
         raise InferplateError(f"cannot use your settings of Copier: {error}") from None
     data = {**answers, **template.origin()}
-    render(template.folder, destination, data, settings=settings, ask=ask)
-
-
-@contextmanager
-def _appearing(destination: Path) -> Iterator[Path]:
-    """Give a folder to write to, which appears at the destination when all has gone well.
-
-    It is made beside what is there already, so that it appears by renaming.
-    """
-    target = destination.resolve()
-    there = next(path for path in (target, *target.parents) if path.is_dir())
     try:
-        with temporary_folder(".inferplate-", there) as draft:
-            yield draft / target.relative_to(there)
-            with undisturbed():
-                for entry in draft.iterdir():
-                    entry.rename(there / entry.name)
-    except OSError as error:
-        raise InferplateError(f"cannot write {destination}: {error.strerror}") from None
+        render(template.folder, destination, data, proposed, settings=settings, ask=ask)
+    except InferplateError as error:
+        if "project_name" in answers or "'project_name'" not in str(error):
+            raise
+        if not ask:
+            raise InferplateError(
+                f"the folder's name makes no title ({error}): give one with --name"
+            ) from error
+        render(template.folder, destination, data, settings=settings, ask=True)
 
 
 def _message(template: Path, answers: Mapping[str, Any], destination: Path) -> str:

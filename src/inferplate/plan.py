@@ -2,14 +2,14 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from itertools import chain, count
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from inferplate.answers import read_answers, read_version
+from inferplate.answers import derived_answers, read_answers, read_version
 from inferplate.errors import InferplateError
-from inferplate.matrix import refusal
+from inferplate.matrix import AXES, refusal
 from inferplate.merge import Scratch, Tree
 from inferplate.project import ANSWERS_FILE, Project
 from inferplate.releases import CHANGELOG, Releases, changes_between, parse
@@ -53,6 +53,20 @@ class Plan:
     to_port: list[str] = field(default_factory=list)
     patch: bytes = b""
 
+    def document(self) -> dict[str, Any]:
+        """Return the plan as plain data, without the patch."""
+        return {
+            "project": str(self.project.root),
+            "from": self.project.version,
+            "to": self.version,
+            "switched": {name: list(values) for name, values in self.switched.items()},
+            "changes": [asdict(change) for change in self.changes],
+            "conflicts": self.conflicts,
+            "to_delete": self.to_delete,
+            "stay_deleted": self.stay_deleted,
+            "to_port": self.to_port,
+        }
+
 
 def plan_update(
     project: Project, switch: Mapping[str, str], to: str | None, *, allow_delete: bool = False
@@ -72,7 +86,9 @@ def plan_update(
         template = releases.export(version, folder / "new" / "template")
         questions = read_version(template, version)
         kept = {name: value for name, value in project.answers.items() if name in questions}
-        answers = {**kept, **read_answers(switch, questions)}
+        given = read_answers(switch, questions)
+        derived = derived_answers(kept, questions) - {*given, *AXES} if given else set()
+        answers = {name: value for name, value in kept.items() if name not in derived} | given
         if "task" not in switch and refusal(questions, answers):
             answers.pop("task", None)  # the new runtime has another by default
         switched = {
@@ -84,6 +100,10 @@ def plan_update(
             return Plan(project, version)
         old = render_version(releases, project, project.version, project.answers, folder / "old")
         new = _render_new(template, project, version, answers, folder / "new")
+        follow = Project.read(new.files).answers
+        switched |= {
+            name: (kept[name], follow[name]) for name in derived if follow[name] != kept[name]
+        }
         scratch = Scratch(folder / "merge", project.repository)
         plan = Plan(project, version, switched, _changelog(new, project.version, version))
         return _merge(plan, scratch, old, new, scratch.read(committed), allow_delete=allow_delete)

@@ -40,7 +40,7 @@ class Releases:
             Git(Path.cwd()).raw(*clone, timeout=timeout)
         except GitError as error:
             raise Unreachable(f"cannot reach the template at {source}: {error}") from None
-        self._git = Git(folder)
+        self._git = Git.bare(folder)
 
     @cached_property
     def tags(self) -> list[str]:
@@ -103,6 +103,17 @@ class Releases:
         with tarfile.open(fileobj=io.BytesIO(archive)) as files:
             files.extractall(folder, filter="data")
         return folder
+
+
+def released(source: str, timeout: float = 3) -> list[str]:
+    """List the versions that a source has, the oldest first, without a clone of it.
+
+    Raises:
+        GitError: it cannot be reached within `timeout` seconds.
+    """
+    listing = ("ls-remote", "--tags", "--refs", "--", address(source))
+    lines = Git(Path.cwd()).text(*listing, timeout=timeout).splitlines()
+    return by_version([line.rpartition("/")[2] for line in lines])
 
 
 def address(source: str) -> str:

@@ -35,14 +35,16 @@ def render(
     template: Path,
     destination: Path,
     answers: Mapping[str, Any],
+    proposed: Mapping[str, Any] | None = None,
     *,
     settings: "copier.Settings | None" = None,
     ask: bool = False,
 ) -> Path:
     """Render a template with these answers and defaults for the rest.
 
-    ``settings``: the user's own, as Copier loads them; they have further defaults. ``ask``: ask
-    for the rest in the terminal, with the defaults to choose from.
+    ``proposed``: defaults that go before the template's. ``settings``: the user's own, as Copier
+    loads them; they have further defaults. ``ask``: ask for the rest in the terminal, with the
+    defaults to choose from.
 
     Raises:
         InferplateError: an answer is refused, or the template is wrong; nothing was written then.
@@ -57,6 +59,7 @@ def render(
                 str(template),
                 destination,
                 data=dict(answers),
+                user_defaults=dict(proposed or {}),
                 settings=settings or copier.Settings(),
                 defaults=not ask,
                 quiet=True,

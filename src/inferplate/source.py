@@ -23,10 +23,17 @@ def bundled_template() -> Path | None:
 
 
 def installed_version() -> str:
-    """Return the version of the template inside the wheel, as its tag in git."""
-    from importlib.metadata import version
+    """Return the version of the template inside the wheel, as git names it.
 
-    return f"v{version('inferplate')}"
+    It is a tag, or a commit where an installer took it from a repository.
+    """
+    import json
+    from importlib.metadata import distribution
+
+    installed = distribution("inferplate")
+    origin = json.loads(installed.read_text("direct_url.json") or "{}")
+    commit = origin.get("vcs_info", {}).get("commit_id")
+    return str(commit) if commit else f"v{installed.version}"
 
 
 def benchmarks_root() -> Path:

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from inferplate.errors import InferplateError
 from inferplate.project import Project
-from inferplate.releases import Releases, Unreachable
+from inferplate.releases import Releases, Unreachable, parse
 from inferplate.rendered import Rendered, render_template, render_version
 from inferplate.signals import temporary_folder
 from inferplate.source import bundled_template, installed_version
@@ -34,6 +34,21 @@ class Status:
     yours: list[str] | None
     missing: str = ""
 
+    @property
+    def up_to_date(self) -> bool:
+        """Return whether the project has the newest version; not if that is unknown."""
+        return self.newest is not None and not self.behind
+
+    @property
+    def behind(self) -> bool:
+        """Return whether a newer version than the project's is known."""
+        if self.newest is None:
+            return False
+        newest, present = parse(self.newest), parse(self.project.version)
+        if newest and present:
+            return newest > present
+        return self.newest != self.project.version
+
     def document(self) -> dict[str, Any]:
         """Return the state as plain data."""
         return {
@@ -41,6 +56,7 @@ class Status:
             "source": self.project.source,
             "version": self.project.version,
             "newest": self.newest,
+            "up_to_date": self.up_to_date,
             "answers": self.project.answers,
             "edited": self.edited,
             "yours": self.yours,

@@ -32,8 +32,8 @@ def update(
     dry_run: bool,
     allow_delete: bool,
     console: Console,
-) -> int:
-    """Update a project and show what changes; return the exit code, 1 if conflicts are left.
+) -> Plan:
+    """Update a project and show what changes; return what was done, or would be.
 
     Raises:
         InferplateError, KeyboardInterrupt: nothing was changed; the text says why.
@@ -42,7 +42,7 @@ def update(
         plan = plan_update(Project.read(root), switch, to, allow_delete=allow_delete)
         _show_step(plan, console)
         if not plan.changes:
-            return 0
+            return plan
         if plan.to_delete and not allow_delete:
             _list(console, "You have edited files that the template no longer has:", plan.to_delete)
             if not dry_run:
@@ -57,9 +57,9 @@ def update(
         _show_rest(plan, console)
         if dry_run:
             console.print("This was a dry run: nothing was changed.")
-            return 0
+            return plan
         _show_next(plan, console)
-        return 1 if plan.conflicts else 0
+    return plan
 
 
 def _show_step(plan: Plan, console: Console) -> None:
