@@ -50,7 +50,7 @@ examples: $(VENV)/.tool ## Write the services in examples/ anew
 	$(BIN)/python examples/render.py
 
 clean: ## Remove what was made here
-	rm -rf $(VENV) $(DEMO) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(DEMO) kept build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find src tests template -name __pycache__ -prune -exec rm -rf {} +
 
 $(BIN)/uv:
