@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 UV := UV_COMPILE_BYTECODE=1 $(BIN)/uv pip install --quiet --python $(BIN)/python
 PYTEST := $(BIN)/pytest --verbose --numprocesses $(JOBS) --dist worksteal
 
-.PHONY: help demo environment newest test test-quick test-images faults lint snapshots examples clean
+.PHONY: help demo environment newest test test-quick test-images faults lint snapshots examples pictures clean
 
 help: ## List these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -48,6 +48,9 @@ snapshots: $(VENV)/.test ## Write the OpenAPI snapshots anew
 
 examples: $(VENV)/.tool ## Write the services in examples/ anew
 	$(BIN)/python examples/render.py
+
+pictures: $(VENV)/.test ## Draw the pictures of the README anew
+	$(BIN)/python docs/pictures/draw.py
 
 clean: ## Remove what was made here
 	rm -rf $(VENV) $(DEMO) kept build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
