@@ -13,13 +13,20 @@ from history import OLDEST, MakeProject, edits_table, emitted, repository
 from images import markdown_table
 
 from inferplate.__main__ import main
-from inferplate.checks import CHECKS
-from inferplate.matrix import Variant, covering, read_questions, variants
+from inferplate.checks import CHECKS, MODEL, Check
+from inferplate.matrix import Variant, covering, read_questions, served, variants
 from inferplate.source import template_root
 from inferplate.workbench import Workbench
 
-ALL_VARIANTS = variants(read_questions(template_root()))
+EVERY_VARIANT = variants(read_questions(template_root()))
+ALL_VARIANTS = [variant for variant in EVERY_VARIANT if variant.has_first_task]
+"""Every framework, runtime and server, each runtime with the first of its tasks."""
 COVERING_VARIANTS = covering(ALL_VARIANTS)
+FURTHER_TASKS: dict[str, list[Variant]] = {}
+"""The other variants, by their task."""
+for _variant in EVERY_VARIANT:
+    if not _variant.has_first_task:
+        FURTHER_TASKS.setdefault(_variant.task, []).append(_variant)
 SERVER_VARIANTS = [
     variant
     for variant in ALL_VARIANTS
@@ -75,10 +82,30 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "variant" in metafunc.fixturenames and "check" in metafunc.fixturenames:
-        chosen = COVERING_VARIANTS if metafunc.config.getoption("--quick") else ALL_VARIANTS
-        pairs = [(variant, check) for variant in chosen for check in CHECKS.values()]
+        pairs = plan_checks(quick=metafunc.config.getoption("--quick"))
         ids = [f"{variant}-{check.name}" for variant, check in pairs]
         metafunc.parametrize(("variant", "check"), pairs, ids=ids)
+
+
+def plan_checks(*, quick: bool) -> list[tuple[Variant, Check]]:
+    """Pair variants with the checks that they get here; ``inferplate verify`` makes all of all.
+
+    All variants are rendered, linted and typed, and have their dependencies and OpenAPI document
+    checked. With the first task of its runtime each runs its suite and is served, too. Of a further
+    task those of `served` do; their whole suite runs in a covering set of the task, and in the rest
+    what depends on the task.
+    """
+    if quick:
+        few = [*COVERING_VARIANTS, *(covering(found)[0] for found in FURTHER_TASKS.values())]
+        return [(variant, check) for variant in few for check in CHECKS.values()]
+    running = served(EVERY_VARIANT)
+    whole = {*ALL_VARIANTS, *(each for found in FURTHER_TASKS.values() for each in covering(found))}
+    return [
+        (variant, MODEL if check.name == "suite" and variant not in whole else check)
+        for variant in EVERY_VARIANT
+        for check in CHECKS.values()
+        if variant in running or check.name not in ("suite", "server")
+    ]
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from conftest import ALL_VARIANTS
 
 from inferplate.facts import read_facts
 from inferplate.source import template_root
@@ -30,14 +31,21 @@ DEFAULTS = {
     "framework": TEMPLATE / "fastapi",
     "runtime": TEMPLATE / "runtimes/onnxruntime",
     "server": TEMPLATE / "servers/uvicorn",
-    "example": TEMPLATE / "examples/iris",
 }
-EXAMPLES = {TEMPLATE / "runtimes/transformers": TEMPLATE / "examples/sentiment"}
+RUNTIME_OF = {
+    folder: TEMPLATE / "runtimes" / folder.name
+    for folder in TEMPLATE.glob("examples/*/*")
+    if (folder / "train.py").exists()
+}
+"""The runtime of each folder with the training of a task."""
+FIRST_TASKS = {variant.runtime: variant.task for variant in ALL_VARIANTS}
 
 
 def owner(fragment: Path) -> Path | None:
     """Return the alternative's folder that a fragment belongs to, None for neutral files."""
     path = ROOT / fragment
+    if path.parent in RUNTIME_OF:
+        return path.parent
     for part in path.parents:
         if part.parent in (TEMPLATE / "runtimes", TEMPLATE / "servers", TEMPLATE / "examples"):
             return part
@@ -49,10 +57,13 @@ def owner(fragment: Path) -> Path | None:
 def search_path(own: Path | None) -> str:
     """Put a fragment's alternative in its place among the defaults of the others."""
     chosen = dict(DEFAULTS)
-    if own is not None:
-        kind = {"runtimes": "runtime", "servers": "server", "examples": "example"}
+    if own in RUNTIME_OF:
+        chosen |= {"runtime": RUNTIME_OF[own], "task": own.parent}
+    elif own is not None:
+        kind = {"runtimes": "runtime", "servers": "server", "examples": "task"}
         chosen[kind.get(own.parent.name, "framework")] = own
-    chosen["example"] = EXAMPLES.get(chosen["runtime"], chosen["example"])
+    if "task" not in chosen:
+        chosen["task"] = TEMPLATE / "examples" / FIRST_TASKS[chosen["runtime"].name]
     folders = [str(folder / "src") for folder in (SERVICE, *chosen.values())]
     return os.pathsep.join([*folders, str(SERVICE / "tests")])
 
@@ -82,7 +93,9 @@ def configuration(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("own", "fragments"), GROUPS, ids=[own.name if own else "service" for own, _ in GROUPS]
+    ("own", "fragments"),
+    GROUPS,
+    ids=["-".join(own.relative_to(TEMPLATE).parts[-2:]) if own else "service" for own, _ in GROUPS],
 )
 def test_types(
     own: Path | None, fragments: list[Path], configuration: Path, bench: Workbench

@@ -1,5 +1,6 @@
 """The variants that copier.yml offers."""
 
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -8,14 +9,18 @@ import pytest
 import yaml
 
 from inferplate.errors import InferplateError
+from inferplate.hygiene import tree
 from inferplate.matrix import (
     AXES,
     Variant,
     axis_choices,
     covering,
     github_matrix,
+    is_asked,
     read_questions,
+    refusal,
     select,
+    served,
     variants,
 )
 from inferplate.render import render
@@ -26,9 +31,15 @@ FOLDERS = {
     "framework": template_root() / "template",
     "runtime": template_root() / "template/runtimes",
     "server": template_root() / "template/servers",
+    "task": template_root() / "template/examples",
 }
 FITS_80_COLUMNS = 76
-MARKS = {"framework": "app.py", "runtime": "runtime.py", "server": "server.py"}
+MARKS = {
+    "framework": "app.py",
+    "runtime": "runtime.py",
+    "server": "server.py",
+    "task": "predict.py",
+}
 
 
 def test_all_combinations_are_offered() -> None:
@@ -43,6 +54,79 @@ def test_every_choice_has_a_folder_and_every_folder_a_choice(axis: str) -> None:
         path.parents[2].name for path in FOLDERS[axis].glob(f"*/src/service/{MARKS[axis]}*")
     } - {"service"}
     assert choices == folders
+
+
+def test_a_task_is_trained_for_the_runtimes_that_have_it() -> None:
+    examples = template_root() / "template/examples"
+    trained = {path.parent.relative_to(examples).parts for path in examples.glob("*/*/train.py")}
+    assert trained == {(variant.task, variant.runtime) for variant in variants(QUESTIONS)}
+    for folder in trained:
+        held = {path.name for path in examples.joinpath(*folder).iterdir()}
+        assert held == {"facts.jinja", "golden.json", "train.py"}
+
+
+def test_a_runtime_has_the_first_task_that_copier_takes(template: Path, tmp_path: Path) -> None:
+    found = variants(QUESTIONS)
+    for runtime in dict.fromkeys(variant.runtime for variant in found):
+        tasks = [variant.task for variant in found if variant.runtime == runtime]
+        first = Variant("fastapi", runtime, "uvicorn")
+        assert first.task == tasks[0]
+        answers = {"framework": "fastapi", "runtime": runtime, "server": "uvicorn"}
+        by_default = tree(render(template, tmp_path / runtime / "default", answers))
+        given = tree(render(template, tmp_path / runtime / "given", first.answers()))
+        assert by_default == given
+        recorded = b"task: " in by_default[".copier-answers.yml"]
+        assert recorded == is_asked(QUESTIONS["task"], answers)
+
+
+def test_names_leave_out_the_first_task() -> None:
+    assert Variant("fastapi", "transformers", "uvicorn", "text").name == (
+        "fastapi-transformers-uvicorn"
+    )
+    assert Variant("fastapi", "python", "uvicorn").name == "fastapi-python-uvicorn"
+    assert Variant("fastapi", "python", "uvicorn", "image").name == "fastapi-python-uvicorn-image"
+
+
+OF_TWO_TASKS = [
+    Variant(framework, runtime, server, task)
+    for framework in ("fastapi", "ninja")
+    for runtime in ("onnxruntime", "pytorch", "xgboost")
+    for server in ("uvicorn", "granian", "gunicorn", "hypercorn")
+    for task in ("tabular", "image")
+    if (runtime, task) != ("xgboost", "image")
+]
+
+
+def test_of_a_further_task_each_framework_serves_with_every_runtime_and_server() -> None:
+    chosen = served(OF_TWO_TASKS)
+    first = [variant for variant in chosen if variant.has_first_task]
+    further = [variant for variant in chosen if not variant.has_first_task]
+    assert first == [variant for variant in OF_TWO_TASKS if variant.task == "tabular"]
+    assert len(further) == 2 * 4
+    for axis, count in (("runtime", 2 * 2), ("server", 2 * 4)):
+        assert len({(each.framework, getattr(each, axis)) for each in further}) == count
+
+
+@pytest.mark.parametrize(
+    ("answers", "reason"),
+    [
+        ({"runtime": "xgboost", "task": "text"}, "task=text: texts need the runtime transformers"),
+        ({"runtime": "transformers", "task": "tabular"}, "task=tabular: Transformers takes texts"),
+        ({"runtime": "transformers", "task": "text"}, ""),
+        ({"task": "text"}, ""),
+        ({"runtime": "xgboost"}, ""),
+    ],
+    ids=["one way", "the other way", "fits", "no runtime yet", "no task yet"],
+)
+def test_answers_that_do_not_fit_are_refused_with_the_reason(
+    answers: dict[str, str], reason: str, template: Path, tmp_path: Path
+) -> None:
+    found = refusal(QUESTIONS, answers)
+    assert found.startswith(reason)
+    assert bool(found) == bool(reason)
+    if reason:
+        with pytest.raises(InferplateError, match=re.escape(found.partition(": ")[2])):
+            render(template, tmp_path / "refused", answers)
 
 
 def test_every_choice_says_when_to_take_it() -> None:
@@ -83,6 +167,7 @@ def test_github_matrix_has_an_entry_for_each_variant() -> None:
                 "framework": "ninja",
                 "runtime": "python",
                 "server": "granian",
+                "task": "tabular",
             }
         ]
     }

@@ -136,7 +136,7 @@ def put_house_prices(
     for name in ("golden.json", "test_model.py"):
         (project / "tests" / name).unlink()
     (project / "train.py").write_text(train, encoding="utf-8")
-    own = template / "template/examples/iris/own_predict.py"
+    own = template / "template/examples/tabular/own_predict.py"
     shutil.copy(own, project / "src/service/predict.py")
     bench.run([bench.python, "train.py"], project, timeout=120)
     describe(project, bench, "house-prices.onnx")

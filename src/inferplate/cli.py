@@ -47,9 +47,12 @@ def _axis(axis: str, help: str) -> Any:
 Framework = Annotated[list[str] | None, _axis("framework", "Only this web framework; repeatable.")]
 Runtime = Annotated[list[str] | None, _axis("runtime", "Only this model runtime; repeatable.")]
 Server = Annotated[list[str] | None, _axis("server", "Only this server; repeatable.")]
+Task = Annotated[list[str] | None, _axis("task", "Only this task; repeatable.")]
 Covering = Annotated[
     bool,
-    typer.Option("--covering", help="Only a few that cover every framework, runtime and server."),
+    typer.Option(
+        "--covering", help="Only a few that cover every framework, runtime, server and task."
+    ),
 ]
 
 
@@ -71,6 +74,7 @@ def new_project(
     framework: Annotated[str | None, _axis("framework", "The web framework.")] = None,
     runtime: Annotated[str | None, _axis("runtime", "The model runtime.")] = None,
     server: Annotated[str | None, _axis("server", "The server.")] = None,
+    task: Annotated[str | None, _axis("task", "What goes in, and what comes out.")] = None,
     name: Annotated[
         str | None, typer.Option(metavar="TITLE", help="The title of the service.")
     ] = None,
@@ -103,8 +107,8 @@ def new_project(
 
     from inferplate.new import new
 
-    axes = {"project_name": name, "framework": framework, "runtime": runtime, "server": server}
-    given = _answers(settings, axes)
+    axes = {"framework": framework, "runtime": runtime, "server": server, "task": task}
+    given = _answers(settings, {"project_name": name, **axes})
     new(destination, given, ref, defaults=defaults, console=Console())
 
 
@@ -114,6 +118,7 @@ def update_project(
     framework: Annotated[str | None, _axis("framework", "Switch to this web framework.")] = None,
     runtime: Annotated[str | None, _axis("runtime", "Switch to this model runtime.")] = None,
     server: Annotated[str | None, _axis("server", "Switch to this server.")] = None,
+    task: Annotated[str | None, _axis("task", "Switch to this task.")] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option(
@@ -159,7 +164,8 @@ def update_project(
     from inferplate.update import update
 
     console = Console()
-    switch = _answers(settings, {"framework": framework, "runtime": runtime, "server": server})
+    axes = {"framework": framework, "runtime": runtime, "server": server, "task": task}
+    switch = _answers(settings, axes)
     if resume:
         if switch or to or dry_run or allow_delete:
             raise InferplateError("--continue cannot be combined with other options")
@@ -203,6 +209,7 @@ def list_variants(
     framework: Framework = None,
     runtime: Runtime = None,
     server: Server = None,
+    task: Task = None,
     covering: Covering = False,
     format: Annotated[
         str,
@@ -212,7 +219,7 @@ def list_variants(
     """List the valid combinations of copier.yml."""
     if format not in _FORMATS:
         raise unknown("format", format, _FORMATS)
-    found = _selected(framework, runtime, server, only_covering=covering)
+    found = _selected(framework, runtime, server, task, only_covering=covering)
     if format == "table":
         _print_variants(found)
         return
@@ -231,6 +238,7 @@ def verify_variants(
     framework: Framework = None,
     runtime: Runtime = None,
     server: Server = None,
+    task: Task = None,
     covering: Covering = False,
     jobs: Annotated[
         int, typer.Option(min=0, help="Variants to check in parallel; 0: one for each CPU.")
@@ -260,7 +268,7 @@ def verify_variants(
     if report and report[0] not in WRITERS:
         raise unknown("report", report[0], list(WRITERS))
     checks = select_checks(check or [])
-    found = _selected(framework, runtime, server, only_covering=covering)
+    found = _selected(framework, runtime, server, task, only_covering=covering)
     total = len(variants(read_questions(template_root())))
     if report:
         write_report(*report, [], total)
@@ -320,11 +328,13 @@ def _selected(
     framework: list[str] | None,
     runtime: list[str] | None,
     server: list[str] | None,
+    task: list[str] | None,
     *,
     only_covering: bool,
 ) -> list[Variant]:
     questions = read_questions(template_root())
-    wanted = {"framework": framework or [], "runtime": runtime or [], "server": server or []}
+    axes = {"framework": framework, "runtime": runtime, "server": server, "task": task}
+    wanted = {axis: values or [] for axis, values in axes.items()}
     selected = select(variants(questions), wanted, axis_choices(questions))
     return covering(selected) if only_covering else selected
 
@@ -333,7 +343,7 @@ def _print_variants(found: list[Variant]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("framework", "runtime", "server", title=f"{len(found)} combinations")
+    table = Table("framework", "runtime", "server", "task", title=f"{len(found)} combinations")
     for variant in found:
         table.add_row(*variant.answers().values())
     Console().print(table)

@@ -12,7 +12,9 @@ import yaml
 from inferplate.errors import InferplateError, unknown
 from inferplate.source import QUESTIONS
 
-AXES: Final = ("framework", "runtime", "server")
+AXES: Final = ("framework", "runtime", "server", "task")
+_FIRST_TASKS: Final = {"transformers": "text"}
+"""By runtime, where it is not the first of all."""
 
 
 @dataclass(frozen=True)
@@ -29,15 +31,28 @@ class Choice:
 
 @dataclass(frozen=True)
 class Variant:
-    """One valid combination of framework, runtime and server."""
+    """One valid combination of framework, runtime, server and task.
+
+    Without a task it has the first of its runtime, which its name leaves out.
+    """
 
     framework: str
     runtime: str
     server: str
+    task: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.task:
+            object.__setattr__(self, "task", _FIRST_TASKS.get(self.runtime, "tabular"))
 
     @property
     def name(self) -> str:
-        return "-".join(self.answers().values())
+        parts = (self.framework, self.runtime, self.server)
+        return "-".join(parts if self.has_first_task else (*parts, self.task))
+
+    @property
+    def has_first_task(self) -> bool:
+        return self == Variant(self.framework, self.runtime, self.server)
 
     def answers(self) -> dict[str, str]:
         return {axis: getattr(self, axis) for axis in AXES}
@@ -65,21 +80,24 @@ def read_questions(root: Path) -> dict[str, Any]:
 
 
 def axis_choices(questions: Mapping[str, Any]) -> dict[str, list[Choice]]:
-    """List the choices of framework, runtime and server, in the order of the questions.
+    """List the choices of framework, runtime, server and task, in the order of the questions.
+
+    The task may be missing: the first versions did not ask for it.
 
     Raises:
-        InferplateError: one of the three is not asked.
+        InferplateError: another of the four is not asked.
     """
-    missing = [axis for axis in AXES if not (questions.get(axis) or {}).get("choices")]
+    asked = [axis for axis in AXES if axis != "task" or axis in questions]
+    missing = [axis for axis in asked if not (questions.get(axis) or {}).get("choices")]
     if missing:
         raise InferplateError(f"{QUESTIONS} has no choices for {missing[0]}")
-    return {axis: list(read_choices(questions[axis]["choices"])) for axis in AXES}
+    return {axis: list(read_choices(questions[axis]["choices"])) for axis in asked}
 
 
 def variants(questions: Mapping[str, Any]) -> list[Variant]:
     """List every combination whose choices are all enabled."""
     choices = axis_choices(questions)
-    enabled = _Validators()
+    enabled = _Templates()
     return [
         Variant(*(choice.value for choice in combination))
         for combination in product(*choices.values())
@@ -110,8 +128,44 @@ def select(
     return selected
 
 
+def refusal(questions: Mapping[str, Any], answers: Mapping[str, Any]) -> str:
+    """Return why a choice of an axis does not go with the others; an empty text if all do.
+
+    ``answers``: may lack some, and have others; a choice that depends on one that is missing goes.
+    """
+    templates = _Templates()
+    for axis, choices in axis_choices(questions).items():
+        for choice in choices:
+            reason = templates.render(choice.validator, answers)
+            if reason and choice.value == answers.get(axis):
+                return f"{axis}={choice.value}: {reason}"
+    return ""
+
+
+def is_asked(question: Mapping[str, Any], answers: Mapping[str, Any]) -> bool:
+    """Return whether a question is asked, by its ``when``, as far as the answers tell."""
+    when = question.get("when", True)
+    return _Templates().render(when, answers) != "False" if isinstance(when, str) else bool(when)
+
+
+def served(found: Sequence[Variant]) -> list[Variant]:
+    """Choose the variants that are started and asked wherever not all of them are.
+
+    They are all with the first task of their runtime. Of each further task they have every runtime
+    and every server with each framework, in no more variants than that needs.
+    """
+    chosen = dict.fromkeys(variant for variant in found if variant.has_first_task)
+    for task in dict.fromkeys(variant.task for variant in found):
+        further = [variant for variant in found if variant.task == task and variant not in chosen]
+        for framework in dict.fromkeys(variant.framework for variant in further):
+            chosen |= dict.fromkeys(
+                covering([variant for variant in further if variant.framework == framework])
+            )
+    return [variant for variant in found if variant in chosen]
+
+
 def covering(found: Sequence[Variant]) -> list[Variant]:
-    """Choose few variants that together have every framework, runtime and server.
+    """Choose few variants that together have every framework, runtime, server and task.
 
     The choice is the same on every call, and spreads over the pairs rather than repeating one.
     """
@@ -137,30 +191,37 @@ def github_matrix(found: Iterable[Variant]) -> dict[str, list[dict[str, str]]]:
     return {"include": [{"variant": variant.name, **variant.answers()} for variant in found]}
 
 
-class _Validators:
-    """Renders the validators of choices, with Jinja imported only where there are any."""
+class _Templates:
+    """Renders the templates of questions, with Jinja imported only where there are any."""
 
     def __init__(self) -> None:
         self._environment: Any = None
 
     def accept(self, combination: Sequence[Choice]) -> bool:
+        """Return whether every choice of a combination is enabled."""
         answers: dict[str, str] = {}
-        for axis, choice in zip(AXES, combination, strict=True):
-            if choice.validator and self._render(choice.validator, answers).strip():
+        for axis, choice in zip(AXES, combination, strict=False):
+            if self.render(choice.validator, answers):
                 return False
             answers[axis] = choice.value
         return True
 
-    def _render(self, validator: str, answers: Mapping[str, str]) -> str:
-        from jinja2 import StrictUndefined, TemplateError
+    def render(self, template: str, answers: Mapping[str, Any]) -> str:
+        """Render a template; one that needs an answer that is missing is an empty text."""
+        if not template:
+            return ""
+        from jinja2 import StrictUndefined, TemplateError, UndefinedError
         from jinja2.sandbox import SandboxedEnvironment
 
         if self._environment is None:
             self._environment = SandboxedEnvironment(undefined=StrictUndefined)
         try:
-            return str(self._environment.from_string(validator).render(answers))
+            return str(self._environment.from_string(template).render(answers)).strip()
+        except UndefinedError:
+            return ""
         except TemplateError as error:
-            raise InferplateError(f"{QUESTIONS}: the validator {validator!r}: {error}") from None
+            message = f"{QUESTIONS}: the template {template!r}: {error}"
+            raise InferplateError(message) from None
 
 
 def read_choices(declared: Any) -> Iterator[Choice]:

@@ -14,7 +14,7 @@ from rich.console import Console
 from inferplate.answers import read_answers, read_version
 from inferplate.errors import InferplateError
 from inferplate.git import Git
-from inferplate.matrix import AXES, axis_choices, select, variants
+from inferplate.matrix import AXES, axis_choices, is_asked, refusal, select, variants
 from inferplate.project import Project
 from inferplate.releases import Releases
 from inferplate.render import render
@@ -104,9 +104,7 @@ def _unanswered(questions: Mapping[str, Any], answers: Mapping[str, Any]) -> lis
     return [
         name
         for name, question in questions.items()
-        if name not in answers
-        and question.get("ask") is not False
-        and question.get("when") is not False
+        if name not in answers and question.get("ask") is not False and is_asked(question, answers)
     ]
 
 
@@ -119,6 +117,8 @@ def _check(
     ask: bool,
 ) -> None:
     """Check what is given before anything is asked."""
+    if reason := refusal(questions, answers):
+        raise InferplateError(reason)
     wanted = {axis: [answers[axis]] for axis in AXES if axis in answers}
     select(variants(questions), wanted, axis_choices(questions))
     if not ask:

@@ -45,8 +45,8 @@ def normalised(document: Any) -> str:
 
 def snapshot_path(bench: Workbench, variant: Variant) -> Path:
     """Name the snapshot of the variant's example model."""
-    example = read_facts(bench.template(), f"runtimes/{variant.runtime}")["example"]
-    return template_root() / "tests" / "snapshots" / f"openapi-{example}.json"
+    model = read_facts(bench.template(), f"examples/{variant.task}")["model"]
+    return template_root() / "tests" / "snapshots" / f"openapi-{model}.json"
 
 
 def _ordered(value: Any) -> Any:

@@ -9,6 +9,7 @@ from typing import Any
 
 from inferplate.answers import read_answers, read_version
 from inferplate.errors import InferplateError
+from inferplate.matrix import refusal
 from inferplate.merge import Scratch, Tree
 from inferplate.project import ANSWERS_FILE, Project
 from inferplate.releases import CHANGELOG, Releases, changes_between, parse
@@ -72,6 +73,8 @@ def plan_update(
         questions = read_version(template, version)
         kept = {name: value for name, value in project.answers.items() if name in questions}
         answers = {**kept, **read_answers(switch, questions)}
+        if "task" not in switch and refusal(questions, answers):
+            answers.pop("task", None)  # the new runtime has another by default
         switched = {
             name: (project.answers.get(name), answers[name])
             for name in switch

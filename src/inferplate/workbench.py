@@ -42,16 +42,16 @@ class Workbench:
         )
 
     def artifact(self, variant: Variant) -> Path:
-        """Return the folder with the runtime's example model, trained at the first call."""
+        """Return the folder with the variant's example model, trained at the first call."""
 
         def train(destination: Path) -> None:
             render(self.template(), destination, variant.answers())
             self.run([self.python, "train.py"], destination, timeout=600)
 
-        return self.once(f"trained/{variant.runtime}", train) / "models"
+        return self.once(f"trained/{variant.runtime}-{variant.task}", train) / "models"
 
     def place_artifact(self, variant: Variant) -> None:
-        """Copy the runtime's example model into the variant."""
+        """Copy the example model into the variant."""
         shutil.copytree(
             self.artifact(variant), self.project(variant) / "models", dirs_exist_ok=True
         )

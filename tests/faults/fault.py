@@ -108,7 +108,7 @@ def variant_of(file: str, chosen: dict[str, str] | None = None) -> Variant:
     if first in _FRAMEWORKS:
         answers["framework"] = first
     elif axis := _FOLDERS.get(first):
-        answers[axis] = second
+        answers = {**answers, axis: second, "task": ""}
     answers.update({axis: chosen[axis] for axis in AXES if chosen and axis in chosen})
     return Variant(**answers)
 
