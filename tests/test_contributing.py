@@ -67,7 +67,7 @@ def checkout(tmp_path: Path) -> Path:
 def test_a_runtime_is_added_as_the_guide_says(checkout: Path) -> None:
     text = section("Add a runtime in half an hour")
     files = new_files()
-    assert len(files) == 4
+    assert len(files) == 5
     for name, content in files.items():
         path = checkout / name
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -5,10 +5,11 @@ import sys
 
 import yaml
 
-from inferplate.matrix import AXES, axis_choices, read_questions
+from inferplate.matrix import read_choices, read_questions
 from inferplate.source import template_root
 
 EXAMPLES = template_root() / "examples"
+COLUMNS = ("framework", "runtime", "server", "ci")
 FOLDERS = sorted(path for path in EXAMPLES.iterdir() if path.is_dir())
 
 
@@ -22,12 +23,13 @@ def test_the_page_says_what_they_are() -> None:
     page = (EXAMPLES / "README.md").read_text(encoding="utf-8")
     questions = read_questions(template_root())
     labels = {
-        choice.value: choice.label for axis in AXES for choice in axis_choices(questions)[axis]
+        choice.value: choice.label
+        for question in COLUMNS
+        for choice in read_choices(questions[question]["choices"])
     }
-    labels |= {value: label for label, value in questions["ci"]["choices"].items()}
     for folder in FOLDERS:
         answers = yaml.safe_load((folder / ".copier-answers.yml").read_bytes())
-        cells = [labels[answers[question]].partition(":")[0] for question in (*AXES, "ci")]
+        cells = [labels[answers[question]].partition(":")[0] for question in COLUMNS]
         assert f"| [{folder.name}]({folder.name}) | {' | '.join(cells)} |" in page
 
 
