@@ -9,7 +9,8 @@ BIN := $(VENV)/bin
 UV := UV_COMPILE_BYTECODE=1 $(BIN)/uv pip install --quiet --python $(BIN)/python
 PYTEST := $(BIN)/pytest --verbose --numprocesses $(JOBS) --dist worksteal
 
-.PHONY: help announce demo environment newest test matrix test-quick test-images faults lint snapshots clean
+.PHONY: help announce demo environment newest test matrix test-quick test-images faults lint snapshots examples pictures
+.PHONY: clean
 
 help: ## List these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -51,8 +52,14 @@ lint: $(VENV)/.test ## Check style and types, of the fragments too
 snapshots: $(VENV)/.test ## Write the OpenAPI snapshots anew
 	$(BIN)/pytest --quiet --update-snapshots tests/test_openapi.py
 
+examples: $(VENV)/.tool ## Write the services in examples/ anew
+	$(BIN)/python examples/render.py
+
+pictures: $(VENV)/.test ## Draw the pictures of the README anew
+	$(BIN)/python docs/pictures/draw.py
+
 clean: ## Remove what was made here
-	rm -rf $(VENV) $(DEMO) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(DEMO) kept build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find src tests template -name __pycache__ -prune -exec rm -rf {} +
 
 $(BIN)/uv:

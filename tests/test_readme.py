@@ -19,7 +19,8 @@ from inferplate.source import PUBLIC_ADDRESS, template_root
 
 README = (template_root() / "README.md").read_text(encoding="utf-8")
 DOCUMENTS = [
-    template_root() / "README.md",
+    *(template_root() / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")),
+    template_root() / "examples/README.md",
     *sorted(template_root().glob("docs/**/*.md")),
 ]
 SCREEN_LINES = 110

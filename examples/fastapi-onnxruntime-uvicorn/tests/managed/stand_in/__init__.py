@@ -1,0 +1,1 @@
+"""Modules that take the place of yours in `service`, so that no test here depends on your files."""

@@ -1,0 +1,1 @@
+"""No runtime: every test brings its own."""

@@ -1,0 +1,273 @@
+"""The command line: what it writes, and how it ends."""
+
+import io
+import shlex
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import service
+from managed.importing import Shell
+from managed.support import Doubler, FakeRuntime
+from service.core import manifest
+from service.core.errors import InvalidTensors
+from service.core.load import load
+from service.core.tensors import Signature, Tensors, TensorSpec, Undescribed
+from service.scaffold import command, project
+
+DESCRIBED = Signature((TensorSpec("x", "FP32", (-1, 2)),), (TensorSpec("y", "FP32", (-1, 2)),))
+Call = Callable[..., tuple[int, str]]
+Describe = Callable[..., tuple[int, str, Path]]
+
+
+@pytest.fixture
+def model() -> Doubler:
+    return Doubler(signature=DESCRIBED)
+
+
+@pytest.fixture
+def call(
+    shell: Shell,
+    model: Doubler,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Call:
+    """Call the command line; returns its exit code and all it wrote."""
+    monkeypatch.setattr(service, "runtime", FakeRuntime(model), raising=False)
+
+    def call(*arguments: str) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["service", *arguments])
+        try:
+            code: int = shell.command_line.main()
+        except SystemExit as end:
+            code = end.code if isinstance(end.code, int) else 1
+        written = capsys.readouterr()
+        return code, written.out + written.err
+
+    return call
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "code", "words"),
+    [
+        (["--help"], {}, 0, "SERVICE_MAX_BODY_BYTES"),
+        ([], {"SERVICE_PORT": "x"}, 2, "SERVICE_PORT: "),
+        ([], {"SERVICE_MODEL_DIR": "nowhere"}, 1, "train.py"),
+        ([], {"SERVICE_WORKRES": "2"}, 1, "did you mean SERVICE_WORKERS?"),
+        (["manifest", "no-such-file", "--name", "a", "--version", "1"], {}, 1, "no-such-file"),
+        (["manifest", ".", "--name", "a b", "--version", "1"], {}, 1, "128 letters"),
+        (["manifest", ".", "--name", "a", "--version", "1", "--input", "x"], {}, 2, "SHAPE"),
+        (["manifest", ".", "--name", "a", "--version", "1", "--parameter", "x"], {}, 2, "KEY=JSON"),
+        (["no-such-command"], {}, 2, "no-such-command"),
+    ],
+)
+def test_command_line(
+    call: Call,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    environment: dict[str, str],
+    code: int,
+    words: str,
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    returned, text = call(*arguments)
+    assert (returned, words in text) == (code, True), text
+
+
+def test_manifest_has_what_the_runtime_finds_unless_told_otherwise(
+    call: Call, model: Doubler, tmp_path: Path
+) -> None:
+    artifact = tmp_path / "doubler.bin"
+    artifact.write_bytes(b"twice")
+    model.outputs = (TensorSpec("twice", "FP32", (-1, 2)),)
+    model.signature = replace(DESCRIBED, parameters={"found": True, "known": False})
+    code, text = call(
+        *("manifest", str(artifact), "--name", "doubler", "--version", "1"),
+        *("--output", "twice:fp32:-1,2", "--parameter", 'known={"a": [1]}'),
+    )
+    assert code == 0, text
+    described = manifest.read(tmp_path)
+    assert described.input_specs() == DESCRIBED.inputs
+    assert described.output_specs() == (TensorSpec("twice", "FP32", (-1, 2)),)
+    assert described.parameters == {"found": True, "known": {"a": [1]}}
+    assert manifest.verify(described, tmp_path, "test") == artifact
+
+
+X, Y = DESCRIBED.inputs[0], DESCRIBED.outputs[0]
+TALL = TensorSpec("tall", "FP32", (-1,))
+
+
+@pytest.fixture
+def describe(call: Call, model: Doubler, tmp_path: Path) -> Describe:
+    """Describe the artifact of a model with a signature; returns exit code, text and manifest."""
+    folder = tmp_path / "my models"
+    folder.mkdir()
+    (folder / "doubler.bin").write_bytes(b"twice")
+
+    def describe(signature: Signature, *options: str) -> tuple[int, str, Path]:
+        model.signature = signature
+        names = ("--name", "doubler", "--version", "1")
+        return *call("manifest", str(folder / "doubler.bin"), *names, *options), folder
+
+    return describe
+
+
+def test_batches_are_padded_on_request(describe: Describe) -> None:
+    code, text, folder = describe(Signature((X,), (Y,), named=True), "--pad-batches")
+    assert code == 0, text
+    assert manifest.read(folder).pad_batches
+    code, text, _ = describe(Signature((X,), (Y,), named=True), "--pad-batches", "--batch=never")
+    assert (code, "there are no batches to pad" in text) == (1, True), text
+
+
+@pytest.mark.parametrize("outputs", [("y",), ("y:fp32:-1,2",)])
+def test_outputs_that_are_not_named_are_left_out(
+    describe: Describe, outputs: tuple[str, ...]
+) -> None:
+    strange = Undescribed("output", "map", "a sequence of maps")
+    signature = Signature((X,), (TALL, Y), named=True, undescribed=(strange,))
+    code, text, folder = describe(signature, *(f"--output={name}" for name in outputs))
+    assert code == 0, text
+    assert manifest.read(folder).output_specs() == (Y,)
+
+
+def test_descriptions_come_before_those_of_the_artifact(describe: Describe, model: Doubler) -> None:
+    signature = Signature((TensorSpec("x", "FP32", (-1, -1)),), (Y,), named=True)
+    code, text, folder = describe(signature, "--input=x:FP32:-1,2")
+    assert code == 0, text
+    assert manifest.read(folder).input_specs() == (X,)
+
+
+def test_scalars(describe: Describe, model: Doubler) -> None:
+    scalar = TensorSpec("rate", "FP32", ())
+    rate = Undescribed("input", "rate", "tensor(float) of shape []")
+    signature = Signature((scalar,), (scalar,), named=True, undescribed=(rate,))
+    model.outputs = (scalar,)
+    model.run = lambda batch: batch  # type: ignore[method-assign]
+    code, text, folder = describe(signature, "--input=rate:FP32:")
+    assert code == 0, text
+    assert manifest.read(folder).input_specs() == (scalar,)
+
+
+@pytest.mark.parametrize(
+    ("tensor", "options", "words"),
+    [
+        (Undescribed("input", "rate", "odd"), (), "'rate' is odd: describe it with --input rate:"),
+        (Undescribed("input", "rate", "odd"), ("--output=y",), "describe it with --input rate:"),
+        (
+            Undescribed("output", "map", "odd"),
+            (),
+            "name the outputs to serve, such as --output tall",
+        ),
+        (Undescribed("output", "map", "odd"), ("--output=z:0",), "no output 'z:0'"),
+        (Undescribed("output", "map", "odd"), ("--output=y:FP99:2",), "unknown datatype 'FP99'"),
+        (Undescribed("output", "map", "odd"), ("--output=y", "--rename=z=a"), "no tensor 'z'"),
+        (Undescribed("output", "map", "odd"), ("--output=y", "--rename=y"), "OLD=NEW"),
+        (Undescribed("output", "map", "odd"), ("--output=y", "--rename=y="), "OLD=NEW"),
+        (
+            Undescribed("output", "map", "odd"),
+            ("--rename=y=tall", "--output=y", "--output=tall"),
+            "two t",
+        ),
+    ],
+)
+def test_tensors_that_are_not_clear_are_refused(
+    describe: Describe, tensor: Undescribed, options: tuple[str, ...], words: str
+) -> None:
+    signature = Signature((X,), (TALL, Y), named=True, undescribed=(tensor,))
+    code, text, _ = describe(signature, *options)
+    assert code != 0
+    assert words in text
+
+
+def test_tensors_are_renamed_and_found_under_their_new_names(
+    describe: Describe, model: Doubler
+) -> None:
+    code, text, folder = describe(
+        Signature((X,), (Y,), named=True), "--rename=x=length", "--rename=y=boxes"
+    )
+    assert code == 0, text
+    described = manifest.read(folder)
+    assert [tensor.name for tensor in (*described.inputs, *described.outputs)] == [
+        "length",
+        "boxes",
+    ]
+    loaded = load(FakeRuntime(model), folder / "doubler.bin", described, threads=1, device="cpu")
+    assert loaded.run({"length": np.ones((1, 2), np.float32)})["boxes"].tolist() == [[2, 2]]
+    assert "  output boxes FP32 [-1, 2]" in text
+
+
+def test_errors_of_renamed_inputs_have_the_new_name(describe: Describe, model: Doubler) -> None:
+    _, _, folder = describe(Signature((X,), (Y,), named=True), "--rename=x=length")
+
+    def refuse(batch: Tensors) -> Tensors:
+        raise InvalidTensors("The input 'x' is too long.")
+
+    model.run = refuse  # type: ignore[method-assign]
+    described = manifest.read(folder)
+    loaded = load(FakeRuntime(model), folder / "doubler.bin", described, threads=1, device="cpu")
+    with pytest.raises(InvalidTensors, match="The input 'length' is too long"):
+        loaded.run({"length": np.ones((1, 2), np.float32)})
+
+
+def test_the_command_to_serve_survives_a_space(describe: Describe) -> None:
+    code, text, folder = describe(Signature((X,), (Y,)))
+    assert code == 0, text
+    command = text.partition("Serve it: ")[2].splitlines()[0]
+    assert f"SERVICE_MODEL_DIR={folder}" in shlex.split(command)
+
+
+def test_artifacts_of_another_kind_are_not_described(
+    describe: Describe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FakeRuntime, "inspect", None)  # a runtime's own error would say less
+    (tmp_path / "my models/doubler.bin").write_bytes(b"tree\nversion=v4\n")
+    code, text, folder = describe(Signature((X,), (Y,)))
+    assert (code, "is a LightGBM model" in text) == (1, True)
+    assert not (folder / "manifest.json").exists()
+
+
+def test_predict_is_offered_at_a_terminal_only(
+    describe: Describe, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked: list[str] = []
+    wrote: list[Path] = []
+
+    def answer(question: str) -> str:
+        asked.append(question)
+        return "y" if len(asked) > 1 else ""
+
+    def write_first_predict(folder: Path, *_: Any, **__: Any) -> list[str]:
+        wrote.append(folder)
+        return ["wrote it"]
+
+    monkeypatch.setattr("builtins.input", answer)
+    monkeypatch.setattr(project, "find", lambda artifact: tmp_path)
+    monkeypatch.setattr(command, "write_first_predict", write_first_predict)
+    terminal = io.StringIO()
+    for is_terminal, questions, written in ((False, 0, 0), (True, 1, 0), (True, 2, 1)):
+        monkeypatch.setattr(terminal, "isatty", lambda is_terminal=is_terminal: is_terminal)
+        monkeypatch.setattr(sys, "stdin", terminal)
+        code, text, _ = describe(Signature((X,), (Y,)))
+        assert (code, len(asked), len(wrote)) == (0, questions, written)
+        assert ("wrote it" in text) == bool(written)
+        assert ("SERVICE_PREDICT_ENDPOINT=false" in text) != bool(written)
+    (tmp_path / project.PREDICT).parent.mkdir(parents=True)
+    (tmp_path / project.PREDICT).write_text("mine", encoding="utf-8")
+    describe(Signature((X,), (Y,)))
+    assert len(asked) == 2
+
+
+@pytest.mark.parametrize("options", [("--write-predict",), ("--columns=a,b",), ("--force",)])
+def test_predict_needs_the_artifact_in_the_project(
+    describe: Describe, options: tuple[str, ...]
+) -> None:
+    code, text, folder = describe(Signature((X,), (Y,)), *options)
+    assert (code, "put the artifact into" in text) == (1, True)
+    assert not (folder / "manifest.json").exists()

@@ -1,0 +1,1 @@
+"""A model and its queue. Nothing here knows HTTP or a web framework."""

@@ -1,0 +1,84 @@
+"""Fixtures: the service around a model made for a test."""
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import httpx
+import pytest
+
+from managed.importing import Shell, import_with_stand_ins, isolate
+from managed.support import Doubler, FakeRuntime, Service, running, until_ready, write_model
+from service.core.warmup import DEFAULT_MAX_BATCH_SIZE
+from service.ops.settings import Settings
+
+_DEFAULTS = {"predict_endpoint": False, "max_batch_size": DEFAULT_MAX_BATCH_SIZE}
+
+
+class Start(Protocol):
+    """Runs the service on a model folder, with the settings of a test; it may not be ready.
+
+    Without a batch size among them it is the largest, not one that depends on how fast this
+    machine happens to be.
+    """
+
+    def __call__(
+        self, folder: Path, model: Doubler, **changed: Any
+    ) -> AbstractAsyncContextManager[Service]: ...
+
+
+class Serve(Protocol):
+    """Runs the service around a `Doubler`, with the settings of a test; it is ready."""
+
+    def __call__(self, model: Doubler, **changed: Any) -> AbstractAsyncContextManager[Service]: ...
+
+
+@pytest.fixture(scope="session")
+def shell(tmp_path_factory: pytest.TempPathFactory) -> Shell:
+    """Import the service with stand-ins for your modules, once for all tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        isolate(patch, tmp_path_factory.mktemp("empty"))
+        return import_with_stand_ins()
+
+
+@pytest.fixture(autouse=True)
+def _stand_ins_in_place(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    shell.put_into_place(monkeypatch)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Write the artifact of a `Doubler` with its manifest."""
+    return write_model(tmp_path / "doubler", Doubler())
+
+
+@pytest.fixture
+def start(shell: Shell) -> Start:
+    @asynccontextmanager
+    async def start(folder: Path, model: Doubler, **changed: Any) -> AsyncIterator[Service]:
+        settings = Settings(**{**_DEFAULTS, "model_dir": folder, **changed})
+        async with running(shell.main.create_app(settings, FakeRuntime(model))) as service:
+            yield service
+
+    return start
+
+
+@pytest.fixture
+def serve(start: Start, tmp_path: Path, failures: list[str]) -> Serve:
+    @asynccontextmanager
+    async def serve(model: Doubler, **changed: Any) -> AsyncIterator[Service]:
+        folder = write_model(tmp_path / "doubler", model)
+        async with start(folder, model, **changed) as service:
+            await until_ready(service, failures)
+            model.batches.clear()
+            yield service
+
+    return serve
+
+
+@pytest.fixture
+async def client(serve: Serve) -> AsyncIterator[httpx.AsyncClient]:
+    """Ask the service around a `Doubler`, which also has /predict."""
+    async with serve(Doubler(), predict_endpoint=True) as service:
+        yield service.client

@@ -1,0 +1,87 @@
+"""Routes as an owner may have them, for the tests of what the service adds to them."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from litestar import Router, WebSocket, get, post, websocket
+from litestar.exceptions import (
+    ClientException,
+    HTTPException,
+    NotFoundException,
+    PermissionDeniedException,
+)
+from litestar.params import FromPath, JSONBody
+from pydantic import BaseModel, Field
+
+HAS_WEBSOCKETS = True
+
+
+class Order(BaseModel):
+    count: int = Field(gt=0)
+
+
+@contextmanager
+def hooks(app: Any) -> Iterator[list[str] | None]:
+    """Give a list of the hooks that the application calls, None if the framework has none."""
+    called: list[str] = []
+
+    def start() -> None:
+        called.append("start")
+
+    def end() -> None:
+        called.append("end")
+
+    app.on_startup.append(start)
+    app.on_shutdown.append(end)
+    yield called
+    app.on_startup.remove(start)
+    app.on_shutdown.remove(end)
+
+
+@get("/own/items/{number:int}")
+async def item(number: FromPath[int]) -> int:
+    return 2 * number
+
+
+@post("/own/orders")
+async def order(data: JSONBody[Order]) -> int:
+    return 2 * data.count
+
+
+@get("/own/refusal")
+async def refusal() -> None:
+    raise HTTPException("none left", status_code=409, headers={"x-stock": "0"})
+
+
+@get("/own/missing")
+async def missing() -> None:
+    raise NotFoundException("no such item")
+
+
+@get("/own/forbidden")
+async def forbidden() -> None:
+    raise PermissionDeniedException("not yours")
+
+
+@get("/own/suspicious")
+async def suspicious() -> None:
+    raise ClientException("odd")
+
+
+@get("/own/defect")
+async def defect() -> None:
+    raise RuntimeError("a secret that must not leave the service")
+
+
+@websocket("/own/socket")
+async def socket(socket: WebSocket[Any, Any, Any]) -> None:
+    await socket.accept()
+    await socket.send_text(await socket.receive_text())
+    await socket.close()
+
+
+router = Router(
+    "/",
+    route_handlers=[item, order, refusal, missing, forbidden, suspicious, defect, socket],
+)

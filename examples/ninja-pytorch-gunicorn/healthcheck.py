@@ -1,0 +1,37 @@
+"""Exit with 0 when the service beside this process is ready; imports little, for it runs often."""
+
+import os
+import socket
+import sys
+
+HOST = os.environ.get("SERVICE_HOST", "127.0.0.1")
+GIVEN = os.environ.get("SERVICE_PORT", "")
+# Kubernetes sets tcp://10.0.0.11:80 for a Service of the name 'service'.
+PORT = int(GIVEN) if GIVEN.isdecimal() else 8000
+LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
+REQUEST = b"GET /v2/health/ready HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+
+
+def ready() -> bool:
+    host = LOOPBACK.get(HOST, HOST)
+    # create_connection would import the IDNA codec, for as long as all the rest takes.
+    connection = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    connection.settimeout(4)
+    connection.connect((host, PORT))
+    if os.environ.get("SERVICE_TLS_CERTIFICATE"):
+        import ssl
+
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        connection = context.wrap_socket(connection)
+    with connection:
+        connection.sendall(REQUEST)
+        return b"".join(iter(lambda: connection.recv(4096), b"")).startswith(b"HTTP/1.1 200")
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(0 if ready() else "not ready")
+    except OSError as error:
+        sys.exit(str(error))

@@ -1,0 +1,1 @@
+"""An inference service: one model behind a typed endpoint and the Open Inference Protocol."""

@@ -1,0 +1,1 @@
+"""Settings, processes, metrics and logs. Nothing here imports the rest of the service."""

@@ -1,0 +1,1 @@
+"""Bytes in, bytes out: everything about HTTP that does not depend on the web framework."""

@@ -1,0 +1,78 @@
+"""The OpenAPI document and its page."""
+
+import re
+from typing import Any
+
+import httpx
+import pytest
+
+from managed.importing import Shell
+
+pytestmark = pytest.mark.anyio
+
+OPERATIONS = {
+    ("/predict", "post"),
+    ("/v2", "get"),
+    ("/v2/health/live", "get"),
+    ("/v2/health/ready", "get"),
+    ("/v2/models/{name}", "get"),
+    ("/v2/models/{name}/ready", "get"),
+    ("/v2/models/{name}/infer", "post"),
+    ("/v2/models/{name}/versions/{version}", "get"),
+    ("/v2/models/{name}/versions/{version}/ready", "get"),
+    ("/v2/models/{name}/versions/{version}/infer", "post"),
+    ("/metrics", "get"),
+}
+
+
+async def test_parameters_of_paths_have_the_model_as_example(client: httpx.AsyncClient) -> None:
+    paths = (await client.get("/openapi.json")).json()["paths"]
+    parameters = paths["/v2/models/{name}/versions/{version}"]["get"]["parameters"]
+    examples = {each["name"]: each.get("example") for each in parameters if each["in"] == "path"}
+    assert examples == {"name": "doubler", "version": "1"}
+
+
+async def test_document_has_every_operation(client: httpx.AsyncClient) -> None:
+    answer = await client.get("/openapi.json")
+    assert answer.headers["content-type"] == "application/json"
+    document = answer.json()
+    assert document["openapi"].startswith("3.1")
+    operations = {
+        (path, method): item
+        for path, items in document["paths"].items()
+        for method, item in items.items()
+    }
+    assert operations.keys() >= OPERATIONS
+    identifiers = [operation["operationId"] for operation in operations.values()]
+    assert len(set(identifiers)) == len(identifiers)
+    for reference in re.findall(r'"#/components/([^"]+)"', answer.text):
+        kind, name = reference.split("/")
+        assert name in document["components"][kind], reference
+
+
+async def test_schema_of_an_instance_is_pydantics(client: httpx.AsyncClient, shell: Shell) -> None:
+    document: dict[str, Any] = (await client.get("/openapi.json")).json()
+    schema = document["components"]["schemas"]["Instance"]
+    own = shell.main.Instance.model_json_schema()
+    assert schema["properties"] == own["properties"]
+    assert schema["required"] == own["required"]
+    assert schema["additionalProperties"] is False
+    assert schema["examples"] == own["examples"]
+    content = document["paths"]["/predict"]["post"]["requestBody"]["content"]
+    assert content["application/json"]["example"] == {"instances": own["examples"]}
+
+
+async def test_page_needs_nothing_from_elsewhere(client: httpx.AsyncClient) -> None:
+    answer = await client.get("/docs")
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].startswith("text/html")
+    fetched = {"/docs": answer.text}
+    for path in re.findall(r"""(?:src|href)=["']([^"']+)["']""", answer.text):
+        if not path.startswith(("data:", "#")):
+            found = await client.get(f"/{path}")
+            assert found.status_code == 200, path
+            fetched[path] = found.text
+    assert fetched.keys() >= {"/docs", "docs/docs.css", "docs/docs.js", "openapi.json"}
+    del fetched["openapi.json"]
+    for path, text in fetched.items():
+        assert not re.findall(r"(?:https?:)?//[\w.-]+\.\w+|@import", text), path
