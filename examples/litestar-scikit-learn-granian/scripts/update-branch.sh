@@ -1,7 +1,7 @@
 #!/bin/sh
 # Commits the update to the template's newest version on a branch of its own, and prints the
 # branch's name; without a newer version it prints nothing. Conflicts are marked in the files, and
-# listed in the commit message.
+# listed in the commit message, as are the files that are gone.
 set -eu
 
 if copier check-update --quiet; then
@@ -10,13 +10,22 @@ elif [ $? -ne 2 ]; then
     exit 1
 fi
 
-# An update with conflicts is committed as well. If there is no update, the reason is on stderr.
-report=$(inferplate update) || ! git diff --quiet -- .copier-answers.yml || exit
+copier update --defaults --quiet >&2
+
+list() {
+    [ -z "$2" ] || printf '\n%s\n\n```text\n%s\n```\n' "$1" "$2"
+}
 
 version=$(sed -n 's/^_commit: //p' .copier-answers.yml)
+marked=$(git grep --untracked --files-with-matches --extended-regexp \
+    '^(<<<<<<< before|>>>>>>> after) updating$' || true)
+deleted=$(git diff --name-only --diff-filter=D HEAD)
 git switch --quiet --create "template-$version"
 git add --all
 git commit --quiet --message "Update the template to $version" --message "$(
-    printf '```text\n%s\n```' "$report"
+    echo "Copier has made this update. 'inferplate update' on your machine makes the same one, shows"
+    echo "the changelog, and keeps your edits to files that the template has moved."
+    list "Conflicts; choose between the marked lines:" "$marked"
+    list "Deleted, also if you had edited them:" "$deleted"
 )"
 echo "template-$version"

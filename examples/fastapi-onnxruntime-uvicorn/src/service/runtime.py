@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from service.core.manifest import ArtifactError, Manifest, external_data
+from service.core.onnx_scalars import scalars
 from service.core.tensors import (
     Signature,
     Tensors,
@@ -85,11 +86,12 @@ def inspect(artifact: Path, parameters: dict[str, Any]) -> Signature:
     """
     session = _open(artifact, threads=1, device="cpu")
     signature = _signature(session)
+    known = scalars(artifact)
     undescribed = [
         Undescribed(kind, node.name, f"{node.type} of shape {node.shape}")
         for kind, nodes in (("input", session.get_inputs()), ("output", session.get_outputs()))
         for node in nodes
-        if node.type not in _DATATYPES or not node.shape
+        if node.type not in _DATATYPES or not (node.shape or node.name in known)
     ]
     return replace(signature, undescribed=tuple(undescribed))
 

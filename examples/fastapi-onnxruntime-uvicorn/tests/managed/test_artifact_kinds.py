@@ -22,7 +22,8 @@ SKOPS = "skops.io.dump(joblib.load(sys.argv[1]), sys.argv[2])"
 XGBOOST = b"{L\x00\x00\x00\x00\x00\x00\x00\x07learner{"
 ONNX = b"\x08\x0a\x12\x07skl2onnx"
 RUNTIMES = {
-    *("onnxruntime", "openvino", "pytorch", "scikit-learn", "xgboost", "lightgbm", "transformers")
+    *("onnxruntime", "openvino", "pytorch", "scikit-learn", "xgboost", "lightgbm", "transformers"),
+    "catboost",
 }
 
 
@@ -62,7 +63,7 @@ def refusal(tmp_path: Path) -> Callable[..., str]:
         (PICKLE % b"xgboost.sklearn.", "xgboost", "joblib.load(sys.argv[1]).save_model"),
         (PICKLE % b"lightgbm.sklearn", "lightgbm", 'getattr(model, "booster_", model)'),
         (PICKLE % b"catboost.coreCat", "python", ""),
-        (PICKLE % b"catboost.coreCat", "xgboost", "save_model(NAME)"),
+        (PICKLE % b"catboost.coreCat", "xgboost", "--data runtime=catboost"),
         (PICKLE % b"service.my_model", "xgboost", "is a pickle: "),
         ({"a/data.pkl": pickle.dumps(OrderedDict(a=1))}, "pytorch", "weights_only=True"),
         ({"a/data.pkl": pickle.dumps(OrderedDict(a=1))}, "xgboost", "--data runtime=pytorch"),
@@ -71,7 +72,7 @@ def refusal(tmp_path: Path) -> Callable[..., str]:
         ({"a/data.pkl": b"", "a/code/a.py": b""}, "pytorch", "is TorchScript: export the module"),
         ({"config.json": b"", "metadata.json": b""}, "onnxruntime", 'format="onnx"'),
         (b"\x89HDF\r\n\x1a\n", "openvino", 'format="onnx"'),
-        (b"CBM1\x00", "lightgbm", "is a CatBoost model: load it in code of your own"),
+        (b"CBM1\x00", "lightgbm", "is a CatBoost model: a service with the runtime 'catboost'"),
         (ONNX, "xgboost", "is an ONNX model: a service with the runtime 'onnxruntime' reads it"),
         (XGBOOST, "lightgbm", "is an XGBoost model: a service with the runtime 'xgboost'"),
         (b"tree\nversion=v4\n", "xgboost", "is a LightGBM model: a service with"),
@@ -98,6 +99,7 @@ def test_what_to_do_with_an_artifact_of_another_kind(
         (XGBOOST, {"xgboost"}),
         (b'{"learner":{"attributes":{}', {"xgboost"}),
         (b"tree\nversion=v4\n", {"lightgbm"}),
+        (b"CBM1\x00", {"catboost"}),
         ({"schema.json": b"{}"}, {"scikit-learn"}),
         ({"a/models/model.json": b"{}"}, {"pytorch"}),
         (b'\x0a\x00\x00\x00\x00\x00\x00\x00{"a": null', {"pytorch"}),

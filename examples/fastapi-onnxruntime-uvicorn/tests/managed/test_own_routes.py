@@ -37,6 +37,13 @@ RIGHT: tuple[dict[str, str], ...] = (
 )
 
 
+def test_routes_are_found_whatever_their_methods(shell: Shell) -> None:
+    has_route = shell.modules["app"].has_route
+    assert has_route("/own/items/3")
+    assert has_route("/own/orders")  # POST only
+    assert not has_route("/own/nothing")
+
+
 async def test_own_routes_answer(client: httpx.AsyncClient) -> None:
     answer = await client.get("/own/items/21")
     assert (answer.status_code, answer.json()) == (200, 42)
@@ -94,6 +101,15 @@ async def test_wrong_values_are_listed(client: httpx.AsyncClient) -> None:
     assert "greater than 0" in error["reason"]
 
 
+@pytest.mark.parametrize("query", ["", "?number=x"])
+async def test_wrong_parameters_are_listed(client: httpx.AsyncClient, query: str) -> None:
+    answer = await client.get(f"/own/double{query}")
+    assert answer.status_code == 422
+    (error,) = answer.json()["errors"]
+    assert error["field"] == "query.number"
+    assert query or error["reason"] == "Field required"
+
+
 async def test_errors_of_own_routes_are_problems(client: httpx.AsyncClient) -> None:
     answer = await client.get("/own/refusal")
     assert answer.status_code == 409
@@ -145,6 +161,7 @@ async def test_document_has_own_routes(client: httpx.AsyncClient) -> None:
     own = {path: list(item) for path, item in paths.items() if path.startswith("/own")}
     assert own == {
         "/own/items/{number}": ["get"],
+        "/own/double": ["get"],
         "/own/orders": ["post"],
         "/own/refusal": ["get"],
         "/own/missing": ["get"],

@@ -18,6 +18,7 @@ from managed.importing import Shell
 from managed.stand_in.predict import Instance
 from managed.support import INFER, Doubler, Service, rows, until
 from service.core.errors import DeadlineExceeded, RequestCancelled, TooLarge
+from service.core.predictor import Predictor
 from service.core.request_context import RequestContext
 from service.core.tensors import TensorSpec
 from service.core.turns import Turns
@@ -164,6 +165,29 @@ async def test_large_binary_tensors_are_decoded_off_the_event_loop(
     assert [thread is threading.main_thread() for thread in threads] == [on_loop]
 
 
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [(1, ["tensor", "tensor", "loop", "loop"]), (10_001, ["tensor", "loop"] * 2)],
+)
+async def test_the_event_loop_runs_between_the_tensors_of_a_large_request(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, size: int, expected: list[str]
+) -> None:
+    steps: list[str] = []
+    decode = codec._decode_tensor
+
+    async def decode_tensor(*given: Any) -> Any:
+        steps.append("tensor")
+        asyncio.get_running_loop().call_soon(steps.append, "loop")
+        return await decode(*given)
+
+    monkeypatch.setattr(codec, "_decode_tensor", decode_tensor)
+    x = {"name": "x", "shape": [size, 2], "datatype": "FP32", "data": [1] * 2 * size}
+    async with serve(Doubler(), max_queue_size=2 * size, max_batch_size=2 * size) as service:
+        answer = await service.client.post(INFER, json={"inputs": [x, {**x, "name": "z"}]})
+    assert answer.status_code == 400
+    assert steps == expected
+
+
 async def test_elements_of_binary_text_are_counted(serve: Serve) -> None:
     async with serve(Doubler(inputs=TEXT_IN, outputs=TEXT_OUT), max_values=40) as service:
         fitting, surplus = [await ask_text(service, count) for count in (20, 21)]
@@ -289,6 +313,19 @@ async def test_nothing_large_is_parsed_while_many_instances_are_converted(
         answers = await asyncio.gather(first, second)
     assert [answer.status_code for answer in answers] == [200, 200]
     assert parsed == [len(many), len(large)]
+
+
+async def test_the_turn_of_a_large_answer_lasts_until_it_is_json(serve: Serve) -> None:
+    context = RequestContext(20)
+    context.large = True
+    async with serve(Doubler(), predict_endpoint=True, max_queue_size=3000) as service:
+        predictor: Predictor[Any, Any] = service.app._predictor
+        instances = [Instance(left=1, right=2)] * 3000
+        predictions = await predictor.with_context(context).predict(instances)
+        assert len(predictions) == 3000
+        assert predictor.turns.taken
+        await asyncio.sleep(0)
+        assert not predictor.turns.taken
 
 
 async def test_a_model_of_single_instances_takes_many_without_a_turn_for_each(
@@ -567,3 +604,10 @@ async def test_compressed_bodies_are_unpacked_in_pieces(serve: Serve) -> None:
     assert (cut.status_code, many.status_code) == (400, 400)
     assert "not complete" in cut.json()["error"]
     assert "members" in many.json()["error"]
+
+
+async def test_a_long_number_after_others_is_found(serve: Serve) -> None:
+    body = b'{"instances": [{"left": 1, "right": ' + b"9" * 400 + b"}]}"
+    async with serve(Doubler(), predict_endpoint=True) as service:
+        answer = await service.client.post("/predict", content=body, headers=JSON)
+    assert answer.status_code == 422

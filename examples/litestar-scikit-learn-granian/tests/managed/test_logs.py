@@ -125,6 +125,18 @@ async def test_problems_are_logged_with_their_cause(
     assert "a secret" in caplog.text
 
 
+async def test_accesses_that_are_problems_are_warnings(
+    serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    model = Doubler()
+    async with serve(model, access_log="all") as service:
+        await ask(service, 1)
+        await ask(service, model.poison)
+    accesses = [record for record in caplog.records if record.getMessage().startswith("POST ")]
+    assert [record.levelname for record in accesses] == ["INFO", "WARNING"]
+
+
 async def test_log_lines_cannot_be_forged(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     async with serve(Doubler(), access_log="all") as service:

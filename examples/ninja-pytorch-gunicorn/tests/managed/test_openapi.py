@@ -6,7 +6,10 @@ from typing import Any
 import httpx
 import pytest
 
+from managed.conftest import Serve
 from managed.importing import Shell
+from managed.support import Doubler
+from service.core.tensors import TensorSpec
 
 pytestmark = pytest.mark.anyio
 
@@ -30,6 +33,30 @@ async def test_parameters_of_paths_have_the_model_as_example(client: httpx.Async
     parameters = paths["/v2/models/{name}/versions/{version}"]["get"]["parameters"]
     examples = {each["name"]: each.get("example") for each in parameters if each["in"] == "path"}
     assert examples == {"name": "doubler", "version": "1"}
+
+
+@pytest.mark.parametrize(
+    ("datatype", "size", "data"),
+    [
+        ("FP32", 2, [0, 0]),
+        ("BOOL", 2, [False, False]),
+        ("BYTES", 2, ["text", "text"]),
+        ("FP32", 64, [0] * 64),
+        ("FP32", 65, None),  # it would be long
+        ("FP16", 2, None),  # it has no form in JSON
+    ],
+)
+async def test_example_of_tensors(
+    serve: Serve, datatype: str, size: int, data: list[Any] | None
+) -> None:
+    inputs, outputs = [(TensorSpec(name, datatype, (-1, size)),) for name in ("x", "y")]
+    model = Doubler(inputs=inputs, outputs=outputs)
+    async with serve(model, warmup=False) as service:
+        paths = (await service.client.get("/openapi.json")).json()["paths"]
+    content = paths["/v2/models/{name}/infer"]["post"]["requestBody"]["content"]
+    tensor = {"name": "x", "shape": [1, size], "datatype": datatype, "data": data}
+    expected = None if data is None else {"inputs": [tensor]}
+    assert content["application/json"].get("example") == expected
 
 
 async def test_document_has_every_operation(client: httpx.AsyncClient) -> None:

@@ -18,6 +18,7 @@ from service.core.request_context import RequestContext
 from service.core.resources import MadeTensors, ToTensors
 from service.core.tensors import Tensors, TensorSpec, check_inputs, join, layout, split
 from service.core.turns import Turns
+from service.core.uploads import kinds_of_files
 
 InstanceT = TypeVar("InstanceT", bound=BaseModel)
 PredictionT = TypeVar("PredictionT", bound=BaseModel)
@@ -35,13 +36,15 @@ class Predictor(Generic[InstanceT, PredictionT]):
     of each, whose shapes may differ. ``to_predictions``: is then called for each instance.
     ``to_tensors`` may return an awaitable of either: what awaits goes on beside other conversions.
     ``context``: that of the request it predicts for; without one, the service's own timeout applies
-    to each call. ``turns``: for requests whose conversions take long.
+    to each call. ``turns``: for requests whose conversions take long. Instances that hold files are
+    converted off the event loop, however few they are.
     """
 
     __slots__ = (
         "_context",
         "_conversions",
         "_engine",
+        "_has_files",
         "_instance",
         "_to_predictions",
         "_to_tensors",
@@ -65,6 +68,7 @@ class Predictor(Generic[InstanceT, PredictionT]):
         self._context: Final = context
         self.turns: Final = turns or Turns()
         self._conversions: Final = conversions or Turns()
+        self._has_files: Final = bool(kinds_of_files(instance))
 
     def with_context(self, context: RequestContext | None) -> "Predictor[InstanceT, PredictionT]":
         """Return a predictor for one request."""
@@ -119,7 +123,8 @@ class Predictor(Generic[InstanceT, PredictionT]):
                 tensors = await self._convert_in_thread(self._tensors, instances)
             self.turns.end(self._context)  # tensors take less memory than instances
         else:
-            tensors = await self._convert(self._tensors, instances)
+            convert = self._convert_in_thread if self._has_files else self._convert
+            tensors = await convert(self._tensors, instances)
         if not isinstance(tensors, dict) and isinstance(tensors, Awaitable):
             tensors = await self._in_time(tensors, instances)
         if not isinstance(tensors, dict):
@@ -192,13 +197,13 @@ class Predictor(Generic[InstanceT, PredictionT]):
     async def _convert(self, conversion: Callable[[GivenT], MadeT], given: GivenT) -> MadeT:
         if not self._conversions.taken:
             return conversion(given)
-        async with self._conversions.turn(self._context):
+        async with self._conversions.turn(self._context, at_once=self._has_files):
             return conversion(given)
 
     async def _convert_in_thread(
         self, conversion: Callable[[GivenT], MadeT], given: GivenT
     ) -> MadeT:
-        async with self._conversions.turn(self._context):
+        async with self._conversions.turn(self._context, at_once=self._has_files):
             return await asyncio.to_thread(conversion, given)
 
     async def _in_time(

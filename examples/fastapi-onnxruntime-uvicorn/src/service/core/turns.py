@@ -34,11 +34,16 @@ class Turns:
 
     @asynccontextmanager
     async def turn(
-        self, context: RequestContext | None = None, *, until_next_step: bool = False
+        self,
+        context: RequestContext | None = None,
+        *,
+        until_next_step: bool = False,
+        at_once: bool = False,
     ) -> AsyncIterator[None]:
         """Wait for a turn and end it with the block. A request that has its turn keeps it.
 
         ``until_next_step``: what the task does after the block, until it waits, is in the turn.
+        ``at_once``: the work leaves the event loop to others, so that it begins without a pause.
 
         Raises:
             DeadlineExceeded: the deadline of the request passed meanwhile.
@@ -48,7 +53,7 @@ class Turns:
         if self._holder is holder:
             yield
             return
-        await self._take(context)
+        await self._take(context, at_once=at_once)
         self._holder = holder
         try:
             yield
@@ -64,7 +69,7 @@ class Turns:
             self._holder = None
             self._lock.release()
 
-    async def _take(self, context: RequestContext | None) -> None:
+    async def _take(self, context: RequestContext | None, *, at_once: bool) -> None:
         if context is None:
             await self._lock.acquire()
         else:
@@ -72,6 +77,8 @@ class Turns:
                 raise RequestCancelled
             async with context.in_time():
                 await self._lock.acquire()
+        if at_once:
+            return
         try:
             # Also where nobody waited: others may come while this one works.
             await pause(_SHORT_PAUSE if context is None else _PAUSE)

@@ -314,7 +314,9 @@ class _Writer:
             if plan.rows and shape == (1,):
                 shape, value = (), f"{value}[0]"
             kind = label if spec.name in answered else _python(spec.datatype)
-            if spec.datatype == "BYTES":
+            if spec.name in plan.json_outputs and not shape:
+                kind, value = "list[dict[str, Any]]", f"json.loads({value})"
+            elif spec.datatype == "BYTES":
                 if shape:
                     self.helpers["decoded"] = _DECODED
                 value = f"decoded({value})" if shape else f"{value}.decode()"
@@ -427,7 +429,8 @@ def _imports(body: str) -> str:
         return ", ".join(name for name in names if re.search(rf"\b{name}\b", body))
 
     typing = used("Annotated", "Any", "Final", "Literal", "get_args")
-    parts = ["from collections.abc import Sequence"]
+    parts = ["import json"] if "json.loads(" in body else []
+    parts += ["from collections.abc import Sequence"]
     parts += [f"from typing import {typing}"] if typing else []
     parts += ["", "import numpy as np"]
     parts += [f"from pydantic import {used('BaseModel', 'ConfigDict', 'Field', 'field_validator')}"]

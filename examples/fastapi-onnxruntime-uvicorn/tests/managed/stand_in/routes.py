@@ -38,6 +38,11 @@ async def item(number: int) -> int:
     return 2 * number
 
 
+@router.get("/own/double")
+async def double(number: int) -> int:
+    return 2 * number
+
+
 @router.post("/own/orders")
 async def order(order: Order) -> int:
     return 2 * order.count

@@ -7,7 +7,7 @@ is an object array of ``bytes``, or of None where a column of a table has no val
 import contextlib
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -132,7 +132,8 @@ class Signature:
     ``undescribed``: tensors that a manifest may only have with the owner's own description.
     ``parameters``: those that the manifest must have, so that the model takes these inputs.
     ``pads_texts``: the model pads the texts of a batch to the longest, so that it should get texts
-    of like length together.
+    of like length together. ``json_outputs``: the names of outputs whose texts are JSON. ``task``:
+    what the model is for, if the service has an endpoint for that (see `Manifest`).
     """
 
     inputs: tuple[TensorSpec, ...]
@@ -144,6 +145,8 @@ class Signature:
     undescribed: tuple[Undescribed, ...] = ()
     parameters: Mapping[str, Any] = field(default_factory=dict)
     pads_texts: bool = False
+    json_outputs: tuple[str, ...] = ()
+    task: Literal["embedding"] | None = None
 
 
 def batchable(specs: Sequence[TensorSpec]) -> bool:

@@ -1,7 +1,7 @@
 """Errors as HTTP responses.
 
 Outside ``/v2`` an error is a problem document (RFC 9457). Under ``/v2`` it has the form of the Open
-Inference Protocol: ``{"error": "…"}``.
+Inference Protocol: ``{"error": "…"}``. Under ``/v1``, if an embedding is served, it has OpenAI's.
 """
 
 import logging
@@ -135,6 +135,20 @@ class InvalidValues(HTTPError):
         super().__init__(HTTPStatus.UNPROCESSABLE_ENTITY, detail, errors=listed)
 
 
+class InvalidParameter(HTTPError):
+    """A wrong value in a request of OpenAI's API. ``param``: its name."""
+
+    reason = "invalid"
+
+    def __init__(self, detail: str, param: str) -> None:
+        super().__init__(HTTPStatus.BAD_REQUEST, detail)
+        self.param = param
+
+
+class ModelNotFound(NotFound):
+    """A request of OpenAI's API for another model."""
+
+
 class InternalError(HTTPError):
     """A defect of the service or of the owner's routes. Only the log says what it is."""
 
@@ -184,6 +198,31 @@ def protocol_error(error: ServiceError, request_id: str) -> ErrorResponse:
     text = f"{error} (request {request_id})" if status >= 500 else str(error)
     headers = {**_headers(error), "content-type": "application/json"}
     return ErrorResponse(status, headers, orjson.dumps({"error": text}))
+
+
+def openai_error(error: ServiceError, request_id: str) -> ErrorResponse:
+    """Respond as OpenAI's API does, and record the error."""
+    _record(error)
+    status = status_of(error)
+    param, code = None, None
+    match error:
+        case InvalidParameter():
+            param = error.param
+        case Refused():
+            param = "input" if error.instance is None else f"input.{error.instance}"
+        case ModelNotFound():
+            param, code = "model", "model_not_found"
+        case Unauthorized():
+            code = "invalid_api_key"
+    failed = status >= HTTPStatus.INTERNAL_SERVER_ERROR
+    document = {
+        "message": f"{error.detail} (request {request_id})" if failed else error.detail,
+        "type": "server_error" if failed else "invalid_request_error",
+        "param": param,
+        "code": code,
+    }
+    headers = {**_headers(error), "content-type": "application/json"}
+    return ErrorResponse(status, headers, orjson.dumps({"error": document}))
 
 
 def from_framework(

@@ -58,6 +58,15 @@ class ValueLimit:
                 await pause()
         return is_long or count > _FEW_VALUES
 
+    def check_at_once(self, body: bytes) -> None:
+        """Do the same with a part of a body, off the event loop.
+
+        Raises:
+            TooLarge: there are more values than the limit.
+        """
+        if sum(map(body.count, _SEPARATORS)) > self._limit:
+            raise TooLarge(self._text)
+
 
 def is_json(content_type: bytes) -> bool:
     """Return whether a content type is that of JSON, or of an application's format in JSON."""
@@ -73,10 +82,13 @@ def parse_json(body: bytes) -> Any:
     return _parse(body, allow_inf_nan=False)
 
 
-def check_json(body: bytes, max_instances: int | None = None) -> None:
+def check_json(body: bytes, max_instances: int | None = None) -> Any:
     """Check JSON that a framework's parser is going to read, which may be more lenient.
 
     ``max_instances``: the limit of the list ``instances``, if the body is to have one.
+
+    Returns:
+        What it parses to.
 
     Raises:
         Malformed: it is not valid, has no single meaning, or is nested too deeply.
@@ -98,6 +110,7 @@ def check_json(body: bytes, max_instances: int | None = None) -> None:
                 wrong.append((field, "Input should be a finite number"))
         if wrong:
             raise InvalidValues(wrong, count)
+    return document
 
 
 def _parse(body: bytes, *, allow_inf_nan: bool) -> Any:

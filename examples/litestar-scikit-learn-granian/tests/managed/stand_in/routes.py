@@ -11,7 +11,7 @@ from litestar.exceptions import (
     NotFoundException,
     PermissionDeniedException,
 )
-from litestar.params import FromPath, JSONBody
+from litestar.params import FromPath, FromQuery, JSONBody
 from pydantic import BaseModel, Field
 
 HAS_WEBSOCKETS = True
@@ -41,6 +41,11 @@ def hooks(app: Any) -> Iterator[list[str] | None]:
 
 @get("/own/items/{number:int}")
 async def item(number: FromPath[int]) -> int:
+    return 2 * number
+
+
+@get("/own/double")
+async def double(number: FromQuery[int]) -> int:
     return 2 * number
 
 
@@ -83,5 +88,5 @@ async def socket(socket: WebSocket[Any, Any, Any]) -> None:
 
 router = Router(
     "/",
-    route_handlers=[item, order, refusal, missing, forbidden, suspicious, defect, socket],
+    route_handlers=[item, double, order, refusal, missing, forbidden, suspicious, defect, socket],
 )

@@ -67,11 +67,7 @@ _KERAS: Final = Kind(
 _HDF5: Final = Kind(
     "an HDF5 file, probably of Keras", code=_KERAS.code, suffix=".onnx", gives=_KERAS.gives
 )
-_CATBOOST: Final = Kind(
-    "a CatBoost model",
-    remedy="load it in code of your own, with the runtime 'python'; if all of its features are "
-    "numbers, save_model(NAME, format='onnx') makes an ONNX model of it",
-)
+_CATBOOST: Final = Kind("a CatBoost model", ("catboost",))
 _TORCHSCRIPT: Final = Kind("TorchScript", exported=True)
 _STATE_DICT: Final = Kind(
     "tensors saved by torch.save, such as a state_dict",
@@ -106,7 +102,11 @@ _PICKLES: Final = {
         pickled=True,
     ),
     "catboost": Kind(
-        "a pickle of CatBoost", remedy="save it again with save_model(NAME)", pickled=True
+        "a pickle of CatBoost",
+        code="import sys, joblib; joblib.load(sys.argv[1]).save_model(sys.argv[2])",
+        suffix=".cbm",
+        gives=("catboost",),
+        pickled=True,
     ),
     "torch": _MODULE,
 }
@@ -139,7 +139,8 @@ def recognise(artifact: Path) -> Kind | None:
     if artifact.is_dir():
         if (artifact / "saved_model.pb").is_file():
             return _SAVED_MODEL
-        return _FOLDER if (artifact / "config.json").is_file() else None
+        files = ("config.json", "modules.json")
+        return _FOLDER if any((artifact / name).is_file() for name in files) else None
     with artifact.open("rb") as file:
         start = file.read(_START)
     if zipfile.is_zipfile(artifact):

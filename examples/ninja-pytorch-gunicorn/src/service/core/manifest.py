@@ -58,6 +58,11 @@ class Tensor(BaseModel):
     def name_in_artifact(self) -> str:
         return self.artifact_name or self.name
 
+    @property
+    def is_vector(self) -> bool:
+        """Whether it has a vector of one size in each row."""
+        return self.datatype.startswith("FP") and self.shape[:1] == [-1] and len(self.shape) == 2
+
     def as_in_artifact(self) -> "Tensor":
         return Tensor(name=self.name_in_artifact, datatype=self.datatype, shape=self.shape)
 
@@ -77,6 +82,8 @@ class Manifest(BaseModel):
     Quantised models may need more than the default.
     ``pad_batches``: whether a batch is filled up to the next size that warm-up runs, for runtimes
     that compile the model for each size.
+    ``task``: ``embedding`` if the model makes a vector of each text, so that the service answers
+    /v1/embeddings too.
     ``parameters``: further options of the runtime, such as the types that skops may construct.
     """
 
@@ -92,6 +99,7 @@ class Manifest(BaseModel):
     batch: Batch = "auto"
     batch_tolerance: float = Field(default=DEFAULT_BATCH_TOLERANCE, ge=0, le=1)
     pad_batches: bool = False
+    task: Literal["embedding"] | None = None
     parameters: dict[str, Any] = Field(default_factory=dict)
 
     @field_validator("inputs", "outputs")
@@ -112,6 +120,18 @@ class Manifest(BaseModel):
         if pad_batches and info.data.get("batch") == "never":
             raise ValueError("there are no batches to pad, 'batch' is 'never'")
         return pad_batches
+
+    @field_validator("task")
+    @classmethod
+    def _tensors_must_fit(
+        cls, task: Literal["embedding"] | None, info: ValidationInfo
+    ) -> Literal["embedding"] | None:
+        inputs, outputs = info.data.get("inputs", []), info.data.get("outputs", [])
+        if task and ([(each.datatype, each.shape) for each in inputs] != [("BYTES", [-1])]):
+            raise ValueError("the input of an embedding must be BYTES [-1], one text per row")
+        if task and not any(each.is_vector for each in outputs):
+            raise ValueError("an embedding needs an output of FP16, FP32 or FP64 [-1, SIZE]")
+        return task
 
     @cached_property
     def info(self) -> ModelInfo:
@@ -153,6 +173,7 @@ def describe(
     outputs: Sequence[TensorSpec],
     batch: Batch = "auto",
     pad_batches: bool = False,
+    task: Literal["embedding"] | None = None,
     parameters: dict[str, Any] | None = None,
     renamed: Mapping[str, str] | None = None,
 ) -> Manifest:
@@ -175,6 +196,7 @@ def describe(
         outputs=[_tensor(spec, names) for spec in outputs],
         batch=batch,
         pad_batches=pad_batches,
+        task=task,
         parameters=parameters or {},
     )
 

@@ -3,6 +3,7 @@
 import argparse
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -57,6 +58,7 @@ def describe(arguments: argparse.Namespace, runtime: "Runtime") -> None:
             candidates,
             columns=_columns(arguments, artifact, described, found),
             classes=found.classes,
+            json_outputs=_names(described, found.json_outputs),
             batched=verdict.batched,
             force=arguments.force,
         )
@@ -90,6 +92,12 @@ def _wants_predict(arguments: argparse.Namespace, artifact: Path) -> bool:
         return False
     answer = input(f"Write a first {project.PREDICT} for it, and {project.GOLDEN}? [y/N] ")
     return answer.strip().lower() in ("y", "yes")
+
+
+def _names(described: Manifest, in_artifact: Sequence[str]) -> list[str]:
+    """Return the names in the manifest of outputs of the artifact."""
+    outputs = described.outputs
+    return [tensor.name for tensor in outputs if tensor.name_in_artifact in in_artifact]
 
 
 def _columns(
@@ -133,6 +141,7 @@ def _describe(
             outputs=outputs,
             batch=arguments.batch,
             pad_batches=arguments.pad_batches,
+            task=found.task,
             parameters={**found.parameters, **dict(arguments.parameter)},
             renamed=renamed,
         )

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from service.core.examples import Examples
@@ -25,16 +26,19 @@ def write_first_predict(
     classes: Sequence[str | int | float],
     batched: bool,
     force: bool,
+    json_outputs: Sequence[str] = (),
 ) -> list[str]:
     """Write predict.py and golden.json into a project; return what there is to say of it.
 
     ``candidates``: inputs of the model. ``columns`` and ``classes``: those of the model, as far as
-    they are known. ``batched``: whether the first axis is a batch.
+    they are known. ``json_outputs``: the outputs whose texts are JSON. ``batched``: whether the
+    first axis is a batch.
 
     Raises:
         ArtifactError: instances would be too large for JSON, or the model answers none of them.
     """
     plan = make_plan(manifest, columns, classes, batched=batched)
+    plan = replace(plan, json_outputs=tuple(json_outputs))
     inputs = manifest.input_specs()
     answers = ask(write(plan), run, inputs, instances(plan, candidates))
     text = write(plan, answers[0].instance)

@@ -45,12 +45,17 @@ class Arrays:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What predict.py says. ``classes``: those of a classifier, as its probabilities have them."""
+    """What predict.py says.
+
+    ``classes``: those of a classifier, as its probabilities have them. ``json_outputs``: the names
+    of outputs whose texts are JSON.
+    """
 
     name: str
     instance: Table | Arrays
     outputs: tuple[TensorSpec, ...]
     classes: tuple[str | int | float, ...]
+    json_outputs: tuple[str, ...] = ()
 
     @property
     def rows(self) -> bool:

@@ -34,14 +34,16 @@ class Bodies:
     def __init__(self, settings: Settings) -> None:
         size = settings.max_body_bytes
         self.any: Final = BodyLimit(size, f"The body is larger than {size} bytes.")
-        json = BodyLimit(
-            settings.max_json_bytes,
-            f"The JSON is larger than {settings.max_json_bytes} bytes ({PREFIX}MAX_JSON_BYTES). "
-            "Binary tensors, sent to /v2, may be larger.",
-        )
-        self.json: Final = min(self.any, json)
+        self._max_json: Final = settings.max_json_bytes
+        self.json: Final = self.json_limit("Binary tensors, sent to /v2, may be larger.")
         self._total: Final = settings.max_total_body_bytes
         self._held = 0
+
+    def json_limit(self, advice: str) -> BodyLimit:
+        """Return the limit of a body that is JSON. ``advice``: how to send what is larger."""
+        limit = self._max_json
+        text = f"The JSON is larger than {limit} bytes ({PREFIX}MAX_JSON_BYTES). {advice}"
+        return min(self.any, BodyLimit(limit, text))
 
     async def read(
         self, cycle: RequestCycle, headers: dict[bytes, bytes], limit: BodyLimit

@@ -21,6 +21,7 @@ from service.core.predictor import Predictor
 from service.core.request_context import RequestContext
 from service.core.resources import Resources
 from service.core.turns import pause
+from service.core.uploads import kinds_of_files, set_aside
 from service.ops import metrics, process
 from service.ops.logs import RequestIdentity, current_request
 from service.ops.settings import PREFIX, Settings
@@ -37,10 +38,14 @@ from service.web.errors import (
     TooManyHeaders,
     Unauthorized,
     UnsupportedMediaType,
+    openai_error,
     problem,
     protocol_error,
 )
+from service.web.forms import Forms
 from service.web.oip import endpoints as oip
+from service.web.openai import embeddings
+from service.web.openai.schemas import is_embedding
 from service.web.openapi import document as openapi
 from service.web.path_prefix import PathPrefix, restore
 from service.web.predict_schema import PredictRequest, PredictResponse
@@ -91,6 +96,17 @@ class Front:
             settings.max_predict_values,
             f"{PREFIX}MAX_PREDICT_VALUES",
             "Send fewer at a time, or binary tensors to /v2, which may be larger.",
+        )
+        self._embeddings: Final = embeddings.Embeddings(
+            engine, self._bodies, self._values, self._turns
+        )
+        instance = predict_schema.instance_type(request)
+        takes_files = settings.predict_endpoint and kinds_of_files(instance)
+        self._forms: Final = Forms(instance, settings, self._values) if takes_files else None
+        self._predict_json: Final = (
+            self._bodies.json_limit("Files may be larger in a form, multipart/form-data.")
+            if self._forms
+            else self._bodies.json
         )
         self._keys: Final = ApiKeys(settings.api_keys)
         self._prefix: Final = PathPrefix(settings.root_path)
@@ -145,6 +161,8 @@ class Front:
         """Make the engine ready while probes are answered already. If it fails, end the service."""
         examples_for = self._predictor.examples_for if self._settings.predict_endpoint else None
         try:
+            if self._forms:
+                self._forms.check_libraries()
             await self._resources.open()
             await self.engine.start(examples_for)
         except (ArtifactError, ServiceError, process.CannotStart) as error:
@@ -192,7 +210,10 @@ class Front:
         )
         if self._cors:
             cycle.add_headers(self._cors.headers(headers))
-        render = protocol_error if oip.owns(path) else problem
+        if oip.owns(path):
+            render = protocol_error
+        else:
+            render = openai_error if self._is_of_openai(path) else problem
         self._in_flight[cycle] = None
         if method == "HEAD":  # answered like GET; the cycle leaves out the body
             scope = {**scope, "method": "GET"}
@@ -248,6 +269,8 @@ class Front:
             _allow_get(scope)
             location = scope.get("root_path", "") + docs.PATH
             await respond(cycle.send, 307, [(b"location", location.encode("latin-1"))], b"")
+        elif self._is_of_openai(path):
+            await self._answer_embeddings(cycle, scope, headers)
         elif _is_predict(path):
             await self._answer_predict(cycle, scope, headers)
         else:
@@ -273,19 +296,53 @@ class Front:
         cycle.route = predict_schema.PATH
         if scope["method"] != "POST":
             raise MethodNotAllowed(["POST"])
-        if not _has_json(scope):
-            raise UnsupportedMediaType("The body must be application/json.")
+        content_type = _content_type(scope)
+        has_json = is_json(content_type)
+        if not has_json:
+            if not self._forms:
+                raise UnsupportedMediaType("The body must be application/json.")
+            self._forms.check_content_type(content_type)
         self._apply_request_timeout(cycle.context, headers)
-        body = await self._bodies.read(cycle, headers, self._bodies.json)
+        limit = self._predict_json if has_json else self._bodies.any
+        body = await self._bodies.read(cycle, headers, limit)
         if not body:
             raise Malformed("The body is empty.")
-        await self._check_and_call(cycle, scope, body, is_predict=True)
+        if has_json or not self._forms:
+            await self._check_and_call(cycle, scope, body, is_predict=True)
+            return
+        body, files = await self._forms.read(
+            body, content_type, self._max_instances, self._turns.turn(cycle.context, at_once=True)
+        )
+        with set_aside(files):
+            await self._check_and_call(cycle, _with_json(scope, body), body, is_predict=True)
+
+    def _is_of_openai(self, path: str) -> bool:
+        """Return whether a path belongs to OpenAI's API. The owner's routes come first."""
+        if not path.startswith(embeddings.PREFIX) or self._framework.has_route(path):
+            return False
+        if self.engine.has_manifest:
+            return is_embedding(self.engine.manifest)
+        return path == embeddings.PATH  # not known yet: the answer is that the model is not ready
+
+    async def _answer_embeddings(
+        self, cycle: RequestCycle, scope: Scope, headers: dict[bytes, bytes]
+    ) -> None:
+        self._keys.check(headers)
+        if scope["path"] != embeddings.PATH:
+            raise NotFound
+        cycle.route = embeddings.PATH
+        if scope["method"] != "POST":
+            raise MethodNotAllowed(["POST"])
+        if not is_json(_content_type(scope)):
+            raise UnsupportedMediaType("The body must be application/json.")
+        self._apply_request_timeout(cycle.context, headers)
+        await self._embeddings(headers, cycle, self._max_instances)
 
     async def _answer_own_route(
         self, cycle: RequestCycle, scope: Scope, headers: dict[bytes, bytes]
     ) -> None:
         self._keys.check(headers)
-        has_json = _has_json(scope)
+        has_json = is_json(_content_type(scope))
         body = await self._bodies.read(
             cycle, headers, self._bodies.json if has_json else self._bodies.any
         )
@@ -308,8 +365,18 @@ class Front:
             return
         cycle.context.large = True
         async with self._turns.turn(cycle.context):
-            check_json(body, max_instances)
+            document = check_json(body, max_instances)
             await pause()
+            if is_predict and self._forms:
+                shorter, files = await self._forms.set_aside(document)
+                del document
+                if files:
+                    if not await self._values.check(shorter, len(shorter)):
+                        cycle.context.large = False
+                        self._turns.end(cycle.context)
+                    with set_aside(files):
+                        await self._call_framework(cycle, _with_json(scope, shorter), shorter)
+                    return
             await self._call_framework(
                 cycle, scope, body, None if is_predict else self._end_turn_soon
             )
@@ -411,8 +478,8 @@ def _is_predict(path: str) -> bool:
     return path == predict_schema.PATH or path.replace("/", "") == predict_schema.PATH[1:]
 
 
-def _has_json(scope: Scope) -> bool:
-    """Return whether the body of a request is JSON by its content type.
+def _content_type(scope: Scope) -> bytes:
+    """Return the content type of the body of a request, nothing if it is not given.
 
     Raises:
         Malformed: it has several; a framework might read another than this.
@@ -420,7 +487,15 @@ def _has_json(scope: Scope) -> bool:
     types = [value for name, value in scope["headers"] if name == b"content-type"]
     if len(types) > 1:
         raise Malformed("A request may have one Content-Type.")
-    return bool(types) and is_json(types[0])
+    return types[0] if types else b""
+
+
+def _with_json(scope: Scope, body: bytes) -> Scope:
+    """Return the scope of a request whose body is this JSON instead."""
+    replaced = (b"content-type", b"content-length", b"transfer-encoding")
+    headers = [header for header in scope["headers"] if header[0] not in replaced]
+    length = (b"content-length", str(len(body)).encode("ascii"))
+    return {**scope, "headers": [*headers, JSON, length]}
 
 
 def _origin_form(scope: Scope) -> Scope:

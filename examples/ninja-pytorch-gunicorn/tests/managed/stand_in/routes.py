@@ -30,6 +30,11 @@ async def item(request: HttpRequest, number: int) -> int:
     return 2 * number
 
 
+@router.get("/own/double")
+async def double(request: HttpRequest, number: int) -> int:
+    return 2 * number
+
+
 @router.post("/own/orders")
 async def order(request: HttpRequest, order: Order) -> int:
     return 2 * order.count

@@ -1,5 +1,6 @@
 const METHODS = ["get", "post", "put", "patch", "delete", "head", "options", "trace"];
 const JSON_TYPE = "application/json";
+const FORM_TYPE = "multipart/form-data";
 const base = new URL(".", location.href);
 const apiKey = document.getElementById("api-key");
 let api;
@@ -160,6 +161,7 @@ class Operation {
     this.parameters = [...shared, ...(described.parameters ?? [])].map(resolve);
     this.body = resolve(described.requestBody);
     this.json = this.body.content?.[JSON_TYPE];
+    this.form = this.json && this.body.content[FORM_TYPE];
     this.secured = (described.security ?? api.security ?? []).length > 0;
   }
 
@@ -192,6 +194,9 @@ class Operation {
       this.text.value = JSON.stringify(value, null, 2);
       this.text.rows = Math.min(24, this.text.value.split("\n").length);
     }
+    const body = this.text && element("div", {}, element("label", { for: this.text.id }, "Body"), this.text);
+    const parts = this.form && element("div", {}, this.renderParts(update));
+    if (this.form) this.addChoice(body, parts, update);
     this.button = element("button", { class: "send", type: "submit" }, "Send");
     const form = element("form", { submit: (event) => { event.preventDefault(); this.send(); } },
       element("h3", {}, "Try it out"),
@@ -199,7 +204,8 @@ class Operation {
         element("label", { for: input.id }, element("code", {}, parameter.name),
           ` (${parameter.in}) ${parameter.description ?? typeOf(parameter.schema)}`),
         input)),
-      this.text && [element("label", { for: this.text.id }, "Body"), this.text],
+      this.choice && element("p", {}, element("label", { for: this.choice.id }, "Send as"), this.choice),
+      parts, body,
       element("div", {}, this.button),
       this.answer,
       element("h3", {}, "The same with curl"), this.curl,
@@ -208,6 +214,57 @@ class Operation {
       }, "Copy"));
     update();
     return form;
+  }
+
+  /** Let the reader choose between a form and JSON, and show what belongs to it. */
+  addChoice(body, parts, update) {
+    const show = () => {
+      body.hidden = this.asForm();
+      parts.hidden = !this.asForm();
+    };
+    this.choice = element("select", {
+      id: `${this.id}.type`, class: "type", change: () => { show(); update(); },
+    }, [FORM_TYPE, JSON_TYPE].map((type) => element("option", {}, type)));
+    show();
+  }
+
+  /** Make an input for each field of the form. */
+  renderParts(update) {
+    this.parts = Object.entries(resolve(this.form.schema).properties).map(([name, part]) => {
+      const property = resolve(part);
+      const file = property.items ? resolve(property.items) : property;
+      const isFile = file.format === "binary";
+      const value = isFile ? {} : { value: property.default, spellcheck: "false", autocomplete: "off" };
+      return { name, property, isFile, input: element("input", {
+        id: `${this.id}.form.${name}`, "data-field": name, type: isFile ? "file" : "text", multiple: isFile, input: update,
+        accept: isFile && file.contentMediaType, ...value,
+      }) };
+    });
+    return this.parts.map(({ name, property, input }) => element("p", {},
+      element("label", { for: input.id }, element("code", {}, name), ` ${property.description ?? typeOf(property)}`), input));
+  }
+
+  asForm() {
+    return this.choice?.value === FORM_TYPE;
+  }
+
+  formBody() {
+    const body = new FormData();
+    for (const { name, isFile, input } of this.parts) {
+      if (isFile) for (const file of input.files) body.append(name, file);
+      else if (input.value !== "") body.append(name, input.value);
+    }
+    return body;
+  }
+
+  /** List the options of curl for the form. Before a file is chosen, they show where it goes. */
+  curlParts() {
+    return this.parts.flatMap(({ name, isFile, input }) => {
+      if (!isFile) return input.value === "" ? [] : [`--form-string ${quote(`${name}=${input.value}`)}`];
+      const names = [...input.files].map((file) => file.name);
+      const quoted = (file) => (/[",;\\]/.test(file) ? `"${file.replace(/["\\]/g, "\\$&")}"` : file);
+      return (names.length ? names : ["FILE"]).map((file) => `-F ${quote(`${name}=@${quoted(file)}`)}`);
+    });
   }
 
   values(place) {
@@ -224,14 +281,15 @@ class Operation {
   }
 
   headers() {
-    return [...this.values("header"), ...(this.text ? [["Content-Type", JSON_TYPE]] : [])];
+    return [...this.values("header"), ...(this.text && !this.asForm() ? [["Content-Type", JSON_TYPE]] : [])];
   }
 
   curlCommand() {
     const lines = [`curl -X ${this.method} ${quote(this.url())}`];
     lines.push(...this.headers().map(([name, value]) => `-H ${quote(`${name}: ${value}`)}`));
     if (this.secured) lines.push('-H "Authorization: Bearer $API_KEY"');
-    if (this.text) lines.push(`-d ${quote(this.text.value)}`);
+    if (this.asForm()) lines.push(...this.curlParts());
+    else if (this.text) lines.push(`-d ${quote(this.text.value)}`);
     return lines.join(" \\\n  ");
   }
 
@@ -241,7 +299,8 @@ class Operation {
     this.button.disabled = true;
     const began = performance.now();
     try {
-      const response = await fetch(this.url(), { method: this.method, headers, body: this.text?.value });
+      const body = this.asForm() ? this.formBody() : this.text?.value;
+      const response = await fetch(this.url(), { method: this.method, headers, body });
       const text = await response.text();
       const type = response.headers.get("content-type") ?? "";
       const status = `${response.status} ${response.statusText}`;

@@ -14,8 +14,17 @@ from pydantic.json_schema import JsonSchemaMode, models_json_schema
 from service.core import manifest
 from service.core.manifest import ArtifactError, Manifest
 from service.core.tensors import TensorSpec
+from service.core.uploads import kinds_of_files
 from service.ops.settings import Settings
 from service.web import predict_schema
+from service.web.forms import FORM, InstanceFields
+from service.web.openai import embeddings
+from service.web.openai.schemas import (
+    EmbeddingsRequest,
+    EmbeddingsResponse,
+    OpenAIError,
+    is_embedding,
+)
 from service.web.openapi.schemas import (
     InferenceRequest,
     InferenceResponse,
@@ -64,6 +73,7 @@ _RETRY_AFTER: Final = {
 }
 _TAGS: Final = {
     "prediction": "Predictions for instances",
+    "embeddings": "Vectors of texts, in the form of OpenAI's API",
     "inference": "Tensors in and out: the Open Inference Protocol V2",
     "operations": "Probes and metrics",
 }
@@ -128,7 +138,11 @@ def document(
             "version": info.version,
         },
         **servers,
-        "tags": [{"name": name, "description": text} for name, text in _TAGS.items()],
+        "tags": [
+            {"name": name, "description": text}
+            for name, text in _TAGS.items()
+            if name != "embeddings" or ours.is_embedding
+        ],
         "paths": paths | ours.paths(),
         "components": components,
     }
@@ -151,7 +165,13 @@ class _Description:
         self._response: Final = create_model(
             PredictResponse.__name__, __base__=response, __doc__=PredictResponse.__doc__
         )
+        self._manifest: Final = _read_manifest(settings)
+        self.is_embedding: Final = self._manifest is not None and is_embedding(self._manifest)
         models: dict[type[BaseModel], JsonSchemaMode] = dict(_MODELS)
+        if self.is_embedding:
+            models |= dict.fromkeys(
+                (EmbeddingsRequest, EmbeddingsResponse, OpenAIError), "validation"
+            )
         if settings.predict_endpoint:
             models |= {self._request: "validation", self._response: "serialization"}
         references, definitions = models_json_schema(
@@ -167,7 +187,7 @@ class _Description:
         return components
 
     def paths(self) -> Document:
-        model = _read_manifest(self._settings)
+        model = self._manifest
         name = _path_parameter("name", "Name of the model", model.name if model else None)
         version = _path_parameter(
             "version", "Version of the model", model.version if model else None
@@ -175,6 +195,8 @@ class _Description:
         paths: Document = {}
         if self._settings.predict_endpoint:
             paths[predict_schema.PATH] = {"post": self._predict()}
+        if model and self.is_embedding:
+            paths[embeddings.PATH] = {"post": self._embeddings(model)}
         paths["/v2"] = {"get": self._server()}
         for path, prefix, parameters in (
             ("/v2/models/{name}", "model", [name]),
@@ -201,6 +223,7 @@ class _Description:
         if examples := instance.model_json_schema().get("examples"):
             ordered = [_in_field_order(instance, each) for each in examples]
             content[_JSON]["example"] = {"instances": ordered}
+        content |= self._files(instance)
         operation = {
             "operationId": "predict",
             "tags": ["prediction"],
@@ -214,6 +237,38 @@ class _Description:
             },
         }
         return self._secure(operation)
+
+    def _embeddings(self, model: Manifest) -> Document:
+        content = self._content(EmbeddingsRequest)
+        content[_JSON]["example"] = {"model": model.name, "input": ["text"]}
+        operation = {
+            "operationId": "embeddings",
+            "tags": ["embeddings"],
+            "summary": "Embed texts",
+            "description": "Returns one embedding for each text, as OpenAI's API does.",
+            "parameters": [_REQUEST_TIMEOUT],
+            "requestBody": {"required": True, "content": content},
+            "responses": {
+                "200": self._success(EmbeddingsResponse),
+                **self._failures(OpenAIError, _JSON, 400, 401, 404, 413, 415, 500, 503, 504),
+            },
+        }
+        return self._secure(operation)
+
+    def _files(self, instance: type[BaseModel]) -> Document:
+        """Describe bodies that are not JSON, nothing if instances hold no files."""
+        if not kinds_of_files(instance):
+            return {}
+        schema = self._schemas[PredictRequest.__name__]["properties"]["instances"]["items"]
+        fields = InstanceFields({**schema, "$defs": self._schemas})
+        if not fields.files:
+            return {}
+        content: Document = {FORM: {"schema": fields.form()}}
+        if fields.body:
+            name, field = fields.body
+            file = {"type": "string", "format": "binary", "description": f"The file of '{name}'"}
+            content[field.media_type] = {"schema": file}
+        return content
 
     def _infer(self, prefix: str, parameters: list[Document], model: Manifest | None) -> Document:
         content = self._content(InferenceRequest)

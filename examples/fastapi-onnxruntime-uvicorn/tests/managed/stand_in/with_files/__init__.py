@@ -1,0 +1,1 @@
+"""Stand-ins for a service whose instances hold files."""
