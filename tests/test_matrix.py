@@ -44,7 +44,7 @@ MARKS = {
 
 def test_all_combinations_are_offered() -> None:
     found = variants(QUESTIONS)
-    assert len(found) == len(set(found)) == 3 * 8 * 4
+    assert len(found) == len(set(found)) == 3 * 9 * 4
 
 
 @pytest.mark.parametrize("axis", AXES)
@@ -143,7 +143,7 @@ def test_a_covering_set_has_every_choice_and_no_more_than_needed() -> None:
     for axis in AXES:
         values = {getattr(variant, axis) for variant in chosen}
         assert values == {choice.value for choice in axis_choices(QUESTIONS)[axis]}
-    assert len(chosen) == 8
+    assert len(chosen) == 9
 
 
 def test_selection_keeps_what_was_asked_for() -> None:
@@ -190,7 +190,7 @@ def partly_disabled(template: Path, tmp_path: Path) -> Path:
 
 def test_disabled_choices_are_no_variants(partly_disabled: Path) -> None:
     found = variants(read_questions(partly_disabled))
-    assert len(found) == 88
+    assert len(found) == 99
     assert not [variant for variant in found if variant.name.endswith("ninja-hypercorn")]
     with pytest.raises(InferplateError, match="disables all of these combinations"):
         select(

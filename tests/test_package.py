@@ -69,7 +69,7 @@ def test_the_installed_tool_finds_it(installed: Path, tmp_path: Path) -> None:
         text=True,
         check=True,
     )
-    assert "32 combinations" in done.stdout
+    assert "36 combinations" in done.stdout
     done = subprocess.run(
         [sys.executable, "-c", "from inferplate.source import template_root as t; print(t())"],
         env={"PYTHONPATH": str(installed)},

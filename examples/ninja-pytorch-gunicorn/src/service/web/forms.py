@@ -264,7 +264,7 @@ class Forms:
             )
             for index in range(count)
         )
-        return b'{"instances":[{%b}]}' % b"},{".join(instances)
+        return b'{"instances":[{' + b"},{".join(instances) + b"}]}"
 
     def _check_size(self, size: int) -> None:
         if size > self._max_bytes:
