@@ -61,7 +61,7 @@ def load(
     pil = pillow()
     too_large = Refused(f"has more than {max_pixels} pixels", field=field)
     try:
-        image = pil.Image.open(io.BytesIO(content), formats=formats)
+        image: Image = pil.Image.open(io.BytesIO(content), formats=formats)
         if image.width * image.height > max_pixels:
             raise too_large
         if at_least is not None and image.format in _DRAFTABLE:
@@ -78,10 +78,10 @@ def load(
     except Exception:  # what decoders raise is as diverse as what can be wrong
         raise Refused("is a damaged or incomplete image", field=field) from None
     if mode is None or image.mode == mode:
-        return image  # type: ignore[no-any-return]
+        return image
     if image.mode.startswith(_DEEP_MODES):
         raise Refused("has more than 8 bits per sample", field=field)
-    return image.convert(mode)  # type: ignore[no-any-return]
+    return image.convert(mode)
 
 
 def array(
