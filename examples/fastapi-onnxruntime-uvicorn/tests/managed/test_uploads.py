@@ -22,7 +22,7 @@ from service.core.errors import Refused
 from service.core.uploads import ImageFile, Upload, decode_base64, kinds_of_files
 from service.ops.settings import Settings
 from service.web import forms
-from service.web.forms import InstanceFields
+from service.web.instance_fields import InstanceFields
 
 images = pytest.importorskip("PIL.Image")
 pytest.importorskip("multipart")

@@ -4,11 +4,10 @@ The framework always gets JSON, with a short token for each file (see `service.c
 """
 
 import asyncio
-import re
 import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import orjson
 from pydantic import BaseModel
@@ -17,92 +16,17 @@ from pydantic_core import PydanticCustomError
 from service.core.errors import TooLarge
 from service.core.images import pillow
 from service.core.uploads import SetAside, decode_base64, kinds_of_files
-from service.ops.process import CannotStart
 from service.ops.settings import PREFIX, Settings
 from service.web.errors import InvalidValues, Malformed, UnsupportedMediaType
+from service.web.instance_fields import InstanceFields
+from service.web.multipart import FORM, Part, boundary_of, parser_class, parts
 from service.web.strict_json import ValueLimit, parse_json
 
-FORM: Final = "multipart/form-data"
-
 _JSON: Final = "application/json"
-_EACH: Final = "a file for each instance; other fields once, or once for each"
-_OF_ONE: Final = "one or several files"
-_BASE64: Final = "base64"
 _LONG_TEXT: Final = 2**18
 """More characters of base64 are not left to the framework's parser."""
 _SHORT_FORM: Final = 2**16
 """As many bytes of a form do not keep the event loop for long, even if all parts are empty."""
-_PIECE: Final = 2**18
-_MAX_HEADER_BYTES: Final = 4096
-_MAX_PART_HEADERS: Final = 8
-
-
-class FileField(NamedTuple):
-    """A field of an instance that holds a file, or a list of files if ``many``.
-
-    ``media_type``: what the file may be, such as ``image/*``.
-    """
-
-    media_type: str
-    many: bool
-
-
-class InstanceFields:
-    """The fields of an instance by their names in JSON, as its schema has them.
-
-    ``files``: those that hold files. ``texts``: those that may hold a text.
-    """
-
-    def __init__(self, schema: dict[str, Any]) -> None:
-        definitions = schema.get("$defs", {})
-        properties = _resolve(schema, definitions).get("properties", {})
-        self.files: Final = {
-            name: field
-            for name, each in properties.items()
-            if (field := _file_field(each, definitions))
-        }
-        self.texts: Final = frozenset(
-            name
-            for name, each in properties.items()
-            if any(_is_text(choice) for choice in _choices(each, definitions))
-        )
-        self.count: Final = len(properties)
-        self._properties: Final = properties
-        self._required: Final = _resolve(schema, definitions).get("required", [])
-
-    def form(self) -> dict[str, Any]:
-        """Return the schema of a form with one or several instances."""
-        properties: dict[str, Any] = {}
-        for name, each in self._properties.items():
-            about = {key: each[key] for key in ("title", "description") if key in each}
-            if field := self.files.get(name):
-                file = {
-                    "type": "string",
-                    "format": "binary",
-                    "contentMediaType": field.media_type,
-                }
-                text = about.get("description", "")
-                about["description"] = f"{text} ({_OF_ONE if field.many else _EACH})".strip()
-                properties[name] = {**about, "type": "array", "items": file}
-            else:
-                properties[name] = each
-        schema = {"type": "object", "properties": properties}
-        return {**schema, "required": self._required} if self._required else schema
-
-    @property
-    def media_types(self) -> list[str]:
-        """What the body of a request may be, besides JSON."""
-        if not self.files:
-            return []
-        return [FORM, *([self.body[1].media_type] if self.body else [])]
-
-    @property
-    def body(self) -> tuple[str, FileField] | None:
-        """The field that the whole body of a request can be, with its name."""
-        if len(self.files) != 1:
-            return None
-        ((name, field),) = self.files.items()
-        return None if field.many else (name, field)
 
 
 class _Files:
@@ -126,13 +50,6 @@ class _Files:
         }
 
 
-class _Part(NamedTuple):
-    """A part of a form: the name of the field, and the content."""
-
-    name: str
-    content: bytes
-
-
 class Forms:
     """Reads requests to /predict whose instances hold files."""
 
@@ -152,7 +69,7 @@ class Forms:
         if self._has_images:
             pillow()
         if self._fields.files:
-            _parser()
+            parser_class()
 
     def check_content_type(self, content_type: bytes) -> None:
         """Check that a body of this type, which is not JSON, can be an instance.
@@ -187,12 +104,12 @@ class Forms:
         if _kind(content_type) != FORM and self._fields.body:
             instance = {self._fields.body[0]: files.add(body)}
             return b'{"instances":[%b]}' % orjson.dumps(instance), files.decoded()
-        boundary = _boundary(content_type)
+        boundary = boundary_of(content_type)
         # A field may be given for each instance.
         limit = min(max_instances * (self._fields.count + 1), self._max_parts)
 
         def convert() -> bytes:
-            return self._instances(list(_parts(body, boundary, limit)), files)
+            return self._instances(list(parts(body, boundary, limit)), files)
 
         if len(body) <= _SHORT_FORM:
             return convert(), files.decoded()
@@ -227,17 +144,17 @@ class Forms:
             return b"", {}
         return body, await asyncio.to_thread(files.decoded)
 
-    def _instances(self, parts: Sequence[_Part], files: _Files) -> bytes:
+    def _instances(self, given_parts: Sequence[Part], files: _Files) -> bytes:
         """Return JSON with the instances of a form.
 
         There are as many as files in one field. Any other field is given once, for all of them, or
         as often, for each in their order.
         """
         given: dict[str, list[bytes]] = {}
-        for name, content in parts:
+        for name, content in given_parts:
             given.setdefault(name, []).append(content)
         fields = self._fields.files
-        self._check_size(sum(len(content) for name, content in parts if name not in fields))
+        self._check_size(sum(len(content) for name, content in given_parts if name not in fields))
         counts = [len(given.get(name, ())) for name, field in fields.items() if not field.many]
         count = max([1, *counts])
         columns = {name: self._column(name, contents, files) for name, contents in given.items()}
@@ -313,68 +230,6 @@ def _decode(text: str) -> bytes | PydanticCustomError:
         return error
 
 
-def _parser() -> Any:
-    """Return the class of the parser of forms.
-
-    Raises:
-        CannotStart: its library is not installed.
-    """
-    try:
-        from multipart import PushMultipartParser
-    except ImportError:
-        raise CannotStart(
-            "predict.py takes files, and the parser of forms is not installed: uv add multipart"
-        ) from None
-    return PushMultipartParser
-
-
-def _parts(body: bytes, boundary: str, limit: int) -> Iterator[_Part]:
-    """Yield the parts of a form. ``limit``: the largest number of them.
-
-    Raises:
-        Malformed: the body is not such a form.
-        TooLarge: it has more parts, or they have longer or more headers than allowed.
-    """
-    from multipart import MultipartError, ParserLimitReached
-
-    name = ""
-    content: list[bytes] = []
-    try:
-        with _parser()(
-            boundary,
-            max_header_size=_MAX_HEADER_BYTES,
-            max_header_count=_MAX_PART_HEADERS,
-            max_segment_count=limit,
-            strict=True,
-        ) as parser:
-            end = len(body) - 2 * body.endswith(b"\r\n")  # the parser wants no piece after the end
-            for start in range(0, end, _PIECE):
-                for event in parser.parse(body[start : min(start + _PIECE, end)]):
-                    if event is None:
-                        yield _Part(name, b"".join(content))
-                    elif isinstance(event, bytes):
-                        content.append(event)
-                    else:
-                        name, content = event.name, []
-                        encoding = event.header("Content-Transfer-Encoding", "binary")
-                        if encoding.lower() not in ("binary", "8bit", "7bit"):
-                            raise Malformed(f"The part '{name}' of the form is encoded.")
-    except ParserLimitReached as error:
-        raise TooLarge(f"The form is too large: {error}.") from None
-    except MultipartError as error:
-        raise Malformed(f"The body is not a valid form: {error}.") from None
-
-
-def _boundary(content_type: bytes) -> str:
-    from multipart import parse_options_header
-
-    _, options = parse_options_header(content_type.decode("latin-1"))
-    boundary: str = options.get("boundary", "")
-    if not re.fullmatch(r"[\x20-\x7e]{1,70}", boundary):
-        raise Malformed("The Content-Type of a form must have a boundary of up to 70 characters.")
-    return boundary
-
-
 def _kind(content_type: bytes) -> str:
     return content_type.partition(b";")[0].strip().lower().decode("latin-1")
 
@@ -384,36 +239,3 @@ def _matches(kind: str, accepted: str) -> bool:
     if accepted.endswith("/*"):
         return kind.startswith(accepted[:-1]) and len(kind) >= len(accepted)
     return kind == accepted
-
-
-def _resolve(schema: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
-    while "$ref" in schema:
-        schema = definitions[schema["$ref"].rpartition("/")[2]]
-    return schema
-
-
-def _choices(schema: dict[str, Any], definitions: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the schemas that a value may follow, without null."""
-    schema = _resolve(schema, definitions)
-    alternatives = schema.get("anyOf", schema.get("oneOf"))
-    if alternatives is None:
-        return [] if schema.get("type") == "null" else [schema]
-    return [choice for each in alternatives for choice in _choices(each, definitions)]
-
-
-def _file_field(schema: dict[str, Any], definitions: dict[str, Any]) -> FileField | None:
-    choices = _choices(schema, definitions)
-    if len(choices) != 1:
-        return None
-    (choice,) = choices
-    if many := choice.get("type") == "array":
-        choice = _resolve(choice.get("items", {}), definitions)
-    if choice.get("contentEncoding") != _BASE64:
-        return None
-    return FileField(choice.get("contentMediaType", ""), many)
-
-
-def _is_text(schema: dict[str, Any]) -> bool:
-    if "enum" in schema or "const" in schema:
-        return any(isinstance(value, str) for value in schema.get("enum", [schema.get("const")]))
-    return schema.get("type") == "string"

@@ -81,8 +81,7 @@ def load(
         return image
     if image.mode.startswith(_DEEP_MODES):
         raise Refused("has more than 8 bits per sample", field=field)
-    converted: Image = image.convert(mode)
-    return converted
+    return image.convert(mode)
 
 
 def array(

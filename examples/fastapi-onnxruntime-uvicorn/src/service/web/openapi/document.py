@@ -17,7 +17,8 @@ from service.core.tensors import TensorSpec
 from service.core.uploads import kinds_of_files
 from service.ops.settings import Settings
 from service.web import predict_schema
-from service.web.forms import FORM, InstanceFields
+from service.web.instance_fields import InstanceFields
+from service.web.multipart import FORM
 from service.web.openai import embeddings
 from service.web.openai.schemas import (
     EmbeddingsRequest,
