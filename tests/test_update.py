@@ -831,5 +831,8 @@ def test_copier_alone_loses_no_edit_where_no_file_moves(
 
 
 def test_every_variant_has_the_same_files(bench: Workbench) -> None:
-    layouts = {frozenset(files(emitted(bench, each, OLDEST))) for each in COVERING_VARIANTS}
-    assert len(layouts) == 1
+    layouts = {
+        frozenset(name for name in files(emitted(bench, each, OLDEST)) if "text_models" not in name)
+        for each in COVERING_VARIANTS
+    }
+    assert len(layouts) == 1, "but for what Transformers alone has"
