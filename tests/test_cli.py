@@ -228,8 +228,8 @@ def test_completion_is_offered_and_installed(tmp_path: Path) -> None:
 
 def test_lists_the_variants_as_a_table() -> None:
     result = inferplate("variants", "--framework", "ninja", "--server", "granian")
-    assert "8 combinations" in result.stdout
-    assert result.stdout.count("granian") == 8
+    assert "9 combinations" in result.stdout
+    assert result.stdout.count("granian") == 9
 
 
 def test_lists_the_variants_as_json() -> None:
