@@ -42,7 +42,6 @@ from history import (
 )
 
 from inferplate import rendered
-from inferplate.errors import InferplateError
 from inferplate.git import Git, GitError
 from inferplate.matrix import Variant
 from inferplate.project import Project
