@@ -118,6 +118,29 @@ def test_the_users_files_are_named_alike_everywhere(
     assert set(found) == {name for name in named if not name.endswith("/")}
 
 
+@pytest.mark.parametrize("runtime", ["onnxruntime", "python"])
+@pytest.mark.parametrize("copy", ["copy", "recopy"])
+def test_who_copies_again_keeps_the_users_files(
+    copy: str, runtime: str, template: Path, make_project: MakeProject
+) -> None:
+    project = make_project(Variant("fastapi", runtime, "uvicorn"))
+    yours = status(Project.read(project)).yours
+    assert yours
+    for name in (*yours, "Makefile"):
+        (project / name).write_text("mine\n", encoding="utf-8")
+    (project / "models").mkdir()
+    (project / "models/own.onnx").write_text("mine\n", encoding="utf-8")
+    if copy == "recopy":
+        copier.run_recopy(project, defaults=True, overwrite=True, quiet=True, skip_answered=True)
+    else:
+        answers = {"runtime": runtime}
+        copier.run_copy(str(template), project, answers, defaults=True, overwrite=True, quiet=True)
+    found = {name: (project / name).read_text(encoding="utf-8") for name in yours}
+    assert found == dict.fromkeys(yours, "mine\n")
+    assert (project / "models/own.onnx").exists()
+    assert (project / "Makefile").read_text(encoding="utf-8") != "mine\n"
+
+
 OWN_LINES: dict[str, Edit] = {
     "pyproject.toml": swap(f"{YOURS_BELOW}\n", f'{YOURS_BELOW}\n  "own-dependency>=1",\n'),
     "README.md": last("\nMy notes."),
