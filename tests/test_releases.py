@@ -8,6 +8,7 @@ import pytest
 from history import NEWEST, history
 
 from inferplate.errors import InferplateError
+from inferplate.git import without_credentials
 from inferplate.releases import Releases, address, by_version, changes_between, newest, parse
 from inferplate.workbench import Workbench
 
@@ -94,6 +95,16 @@ def test_what_ssh_says_is_told(said: str, tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setenv("GIT_SSH", str(ssh))
     with pytest.raises(InferplateError, match=re.escape(said)):
         Releases("git@host.invalid:team/template.git", tmp_path / "clone")
+
+
+@pytest.mark.parametrize("user", ["me:geheim", "geheim", "me:ge@heim"])
+def test_no_token_is_shown(user: str, tmp_path: Path) -> None:
+    with pytest.raises(InferplateError) as raised:
+        Releases(f"https://{user}@127.0.0.1:1/template.git", tmp_path / "clone")
+    assert "heim" not in str(raised.value)
+    assert "https://127.0.0.1:1/template.git: git clone: " in str(raised.value)
+    said = f"fatal: repository 'https://{user}@host/x.git/' not found"
+    assert without_credentials(said) == "fatal: repository 'https://host/x.git/' not found"
 
 
 def test_a_bare_repository_is_named_to_git(

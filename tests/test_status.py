@@ -17,6 +17,7 @@ from history import (
     new,
     save,
     state,
+    swap,
     update,
 )
 
@@ -94,6 +95,18 @@ def test_without_the_source_it_says_what_the_answers_file_says(
     told = " ".join(table.split())
     assert "newest unknown: cannot reach the template at" in told
     assert told.count("unknown: cannot reach the template") == 3
+
+
+def test_a_token_in_the_source_is_not_shown(make_project: MakeProject, inferplate: Run) -> None:
+    project = make_project()
+    source = "https://me:geheim@127.0.0.1:1/template.git"
+    origin = f"_src_path: {Project.read(project).source}\n"
+    edit(project, {".copier-answers.yml": swap(origin, f"_src_path: {source}\n")})
+    for options in ([], ["--json"]):
+        code, printed, _ = inferplate("status", project, *options)
+        assert code == 0
+        assert "https://127.0.0.1:1/template.git" in printed
+        assert "geheim" not in printed
 
 
 def test_a_version_that_the_source_does_not_have_is_told(make_project: MakeProject) -> None:

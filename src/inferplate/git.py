@@ -1,6 +1,7 @@
 """Runs the ``git`` program, for repositories that are named, not guessed from the environment."""
 
 import os
+import re
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,6 +10,7 @@ from typing import Final
 
 from inferplate.errors import InferplateError
 
+_CREDENTIALS: Final = re.compile(r"(\bhttps?://)[^/\s]*@")
 _OF_ANOTHER_REPOSITORY: Final = frozenset(
     {
         "GIT_ALTERNATE_OBJECT_DIRECTORIES",
@@ -73,7 +75,8 @@ class Git:
         except subprocess.TimeoutExpired:
             raise GitError(f"git {arguments[0]} took longer than {timeout:g} s") from None
         if not 0 <= done.returncode <= accept:
-            raise GitError(f"git {arguments[0]}: {_reason(done.stderr.decode('utf-8', 'replace'))}")
+            reason = without_credentials(_reason(done.stderr.decode("utf-8", "replace")))
+            raise GitError(f"git {arguments[0]}: {reason}")
         return done.stdout
 
     def text(self, *arguments: str, given: bytes = b"", timeout: float | None = None) -> str:
@@ -97,6 +100,11 @@ class Git:
             "GIT_OPTIONAL_LOCKS": "0",
             **self.environment,
         }
+
+
+def without_credentials(text: str) -> str:
+    """Return a text as it may be shown: addresses in it without user and password or token."""
+    return _CREDENTIALS.sub(r"\1", text)
 
 
 def _reason(said: str) -> str:

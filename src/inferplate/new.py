@@ -12,7 +12,7 @@ import yaml
 from inferplate.answers import read_answers, read_version
 from inferplate.errors import InferplateError
 from inferplate.first_commit import commit_all, in_repository
-from inferplate.git import Git, GitError
+from inferplate.git import Git, GitError, without_credentials
 from inferplate.matrix import AXES, axis_choices, is_asked, refusal, select, variants
 from inferplate.place import (
     appearing,
@@ -58,7 +58,7 @@ class Made:
         """Return it as plain data."""
         return {
             "project": str(self.project.root),
-            "source": self.project.source,
+            "source": without_credentials(self.project.source),
             "version": self.project.version,
             "answers": self.project.answers,
             "kept": self.kept,

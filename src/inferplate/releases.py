@@ -13,7 +13,7 @@ from typing import Final
 from packaging.version import InvalidVersion, Version
 
 from inferplate.errors import InferplateError
-from inferplate.git import Git, GitError
+from inferplate.git import Git, GitError, without_credentials
 
 CHANGELOG: Final = "CHANGELOG.md"
 _ALIASES: Final = {"gh:": "https://github.com/", "gl:": "https://gitlab.com/"}
@@ -34,12 +34,12 @@ class Releases:
         Raises:
             Unreachable: it cannot be reached within `timeout` seconds, or is not a git repository.
         """
-        self.source = source
+        self.shown: Final = without_credentials(source)
         try:
             clone = ("clone", "--quiet", "--bare", "--", address(source), str(folder))
             Git(Path.cwd()).raw(*clone, timeout=timeout)
         except GitError as error:
-            raise Unreachable(f"cannot reach the template at {source}: {error}") from None
+            raise Unreachable(f"cannot reach the template at {self.shown}: {error}") from None
         self._git = Git.bare(folder)
 
     @cached_property
@@ -91,7 +91,7 @@ class Releases:
                 "describe", "--tags", "--always", "--end-of-options", f"{version}^{{commit}}"
             )
         except GitError:
-            raise InferplateError(f"{self.source} has no version {version!r}") from None
+            raise InferplateError(f"{self.shown} has no version {version!r}") from None
 
     def export(self, version: str, folder: Path) -> Path:
         """Write the files of a version into a folder, without git.

@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from inferplate.errors import InferplateError
+from inferplate.git import without_credentials
 from inferplate.project import Project
 from inferplate.releases import Releases, Unreachable, parse
 from inferplate.rendered import Rendered, render_template, render_version
@@ -53,7 +54,7 @@ class Status:
         """Return the state as plain data."""
         return {
             "project": str(self.project.root),
-            "source": self.project.source,
+            "source": without_credentials(self.project.source),
             "version": self.project.version,
             "newest": self.newest,
             "up_to_date": self.up_to_date,
@@ -67,9 +68,13 @@ class Status:
         """Return the state as a table."""
         facts = Table.grid(padding=(0, 2))
         unknown = f"unknown: {self.missing}"
-        origin = {"version": self.project.version, "newest": self.newest or unknown}
+        origin = {
+            "version": self.project.version,
+            "newest": self.newest or unknown,
+            "source": without_credentials(self.project.source),
+        }
         answers = {key: _shown(value) for key, value in self.project.answers.items()}
-        for name, value in {**origin, "source": self.project.source, **answers}.items():
+        for name, value in {**origin, **answers}.items():
             facts.add_row(name, Text(value))
         edited = [f"{path} ({how})" for path, how in (self.edited or {}).items()]
         none = unknown if self.edited is None else "none"
