@@ -379,6 +379,39 @@ def test_a_comment_in_the_answers_file_is_replaced_and_named(
     assert "mine" not in (project / ".copier-answers.yml").read_text(encoding="utf-8")
 
 
+UV = {
+    "follows": ('echo new > "$4/uv.lock"', "", "new\n"),
+    "fails": ("echo 'error: no network' >&2; exit 2", "run 'uv lock' (error: no network)", "old\n"),
+    "is not there": ("", "run 'uv lock' (uv is not installed)", "old\n"),
+}
+
+
+@pytest.mark.parametrize(("script", "left", "lock"), UV.values(), ids=UV)
+def test_uv_lock_follows_the_dependencies(
+    script: str,
+    left: str,
+    lock: str,
+    make_project: MakeProject,
+    inferplate: Run,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    project = make_project()
+    save(project, {"uv.lock": new("old\n")})
+    uv = tmp_path / "uv"
+    which = "inferplate.lockfile.shutil.which"
+    monkeypatch.setattr(which, lambda _: str(uv) if script else None)
+    uv.write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
+    uv.chmod(0o755)
+    assert inferplate("update", project, "--server", "granian", "--dry-run")[0] == 0
+    assert files(project)["uv.lock"] == b"old\n"
+    code, printed, _ = inferplate("update", project, "--server", "granian")
+    assert code == 0
+    assert left in printed
+    assert ("uv.lock is for the old dependencies" in printed) == bool(left)
+    assert files(project)["uv.lock"] == lock.encode()
+
+
 def test_a_script_reads_what_an_update_does(make_project: MakeProject, inferplate: Run) -> None:
     project = make_project()
     save(project, {"Dockerfile": first("# Mine.")})

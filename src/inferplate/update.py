@@ -12,6 +12,7 @@ from rich.table import Table
 
 from inferplate.apply import apply
 from inferplate.errors import InferplateError
+from inferplate.lockfile import LOCKFILE, is_stale, relock
 from inferplate.plan import Change, Plan, plan_update
 from inferplate.project import ANSWERS_FILE, Project
 from inferplate.signals import interruptible, undisturbed
@@ -53,8 +54,12 @@ def update(
         _show_changes(plan, console)
         if not dry_run:
             apply(plan)
+    not_locked = relock(plan) if is_stale(plan) and not dry_run else ""
     with undisturbed():
         _show_rest(plan, console)
+        if not_locked:
+            what_to_do = f"run 'uv lock' ({not_locked})"
+            _list(console, f"{LOCKFILE} is for the old dependencies:", [what_to_do])
         if dry_run:
             console.print("This was a dry run: nothing was changed.")
             return plan
