@@ -66,6 +66,12 @@ def test_an_unknown_choice_is_refused_before_anything_is_written(
     assert not (tmp_path / "refused").exists()
 
 
+def test_a_template_for_a_newer_copier_says_what_to_upgrade(tmp_path: Path) -> None:
+    (tmp_path / "copier.yml").write_text('_min_copier_version: "99.0.0"\n', encoding="utf-8")
+    with pytest.raises(InferplateError, match="needs a newer Copier: upgrade inferplate"):
+        render(tmp_path, tmp_path / "service", {})
+
+
 def test_what_should_not_be_emitted_is_found(tmp_path: Path) -> None:
     files = {
         "jinja.md": b"{{ project_name }}\n",

@@ -42,6 +42,7 @@ from history import (
 )
 
 from inferplate import rendered
+from inferplate.errors import InferplateError
 from inferplate.git import Git, GitError
 from inferplate.matrix import Variant
 from inferplate.project import Project
@@ -377,6 +378,20 @@ def test_a_comment_in_the_answers_file_is_replaced_and_named(
     (row,) = (line for line in printed.splitlines() if ".copier-answers.yml" in line)
     assert "replaced" in row
     assert "mine" not in (project / ".copier-answers.yml").read_text(encoding="utf-8")
+
+
+def test_an_old_git_is_named_first(
+    make_project: MakeProject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = make_project()
+    git = tmp_path / "git"
+    git.write_text("#!/bin/sh\necho git version 2.37.9\n", encoding="utf-8")
+    git.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(
+        InferplateError, match=r"git 2\.38 or newer is needed to merge, this is 2\.37"
+    ):
+        update(project)
 
 
 UV = {

@@ -10,6 +10,7 @@ from typing import Final
 
 from inferplate.errors import InferplateError
 
+_NEEDED: Final = (2, 38)
 _CREDENTIALS: Final = re.compile(r"(\bhttps?://)[^/\s]*@")
 _OF_ANOTHER_REPOSITORY: Final = frozenset(
     {
@@ -100,6 +101,19 @@ class Git:
             "GIT_OPTIONAL_LOCKS": "0",
             **self.environment,
         }
+
+
+def check_version() -> None:
+    """Check that git can merge trees without a working tree.
+
+    Raises:
+        GitError: it is too old, or not installed.
+    """
+    said = Git(Path.cwd()).text("version")
+    found = re.search(r"(\d+)\.(\d+)", said)
+    if found and (int(found[1]), int(found[2])) < _NEEDED:
+        needed = ".".join(map(str, _NEEDED))
+        raise GitError(f"git {needed} or newer is needed to merge, this is {found[0]}: upgrade git")
 
 
 def without_credentials(text: str) -> str:

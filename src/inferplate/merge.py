@@ -78,7 +78,7 @@ class Scratch:
         """Merge what ours and theirs have made of the base.
 
         Raises:
-            GitError: git cannot; it is older than 2.38, as a rule.
+            GitError: git cannot.
         """
         root = self._commit(base)
         branches = {YOURS: ours, their_name: theirs}
@@ -88,7 +88,7 @@ class Scratch:
         try:
             fields = self._git.fields("-c", "merge.directoryRenames=false", *command, accept=1)
         except GitError as error:
-            raise GitError(f"cannot merge; git 2.38 or newer is needed: {error}") from None
+            raise GitError(f"cannot merge: {error}") from None
         merged = Merge(self.read(fields[0]))
         stages, reasons = _sort_out(fields[1:])
         for path, found in stages.items():

@@ -9,6 +9,7 @@ from typing import Any
 
 from inferplate.answers import derived_answers, read_answers, read_version
 from inferplate.errors import InferplateError
+from inferplate.git import check_version
 from inferplate.matrix import AXES, refusal
 from inferplate.merge import Scratch, Tree
 from inferplate.project import ANSWERS_FILE, Project
@@ -79,6 +80,7 @@ def plan_update(
     Raises:
         InferplateError: the project, its source, the version or the answers do not allow it.
     """
+    check_version()
     committed = project.committed_tree()
     with temporary_folder() as folder:
         releases = Releases(project.source, folder / "source")

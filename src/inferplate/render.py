@@ -51,7 +51,11 @@ def render(
         KeyboardInterrupt: a question was not answered.
     """
     import copier
-    from copier.errors import CopierAnswersInterrupt, InteractiveSessionError
+    from copier.errors import (
+        CopierAnswersInterrupt,
+        InteractiveSessionError,
+        UnsupportedVersionError,
+    )
 
     with _one_at_a_time, _git_out_of_sight(), _templates_compiled_once():
         try:
@@ -67,6 +71,10 @@ def render(
             )
         except (CopierAnswersInterrupt, InteractiveSessionError):
             raise KeyboardInterrupt from None
+        except UnsupportedVersionError:
+            raise InferplateError(
+                "this version of the template needs a newer Copier: upgrade inferplate"
+            ) from None
         except Exception as error:
             raise InferplateError(" ".join(str(error).split())) from error
     return destination
