@@ -15,7 +15,7 @@ from prompt_toolkit.input import create_pipe_input
 from prompt_toolkit.output import DummyOutput
 
 from inferplate.errors import InferplateError
-from inferplate.matrix import read_questions
+from inferplate.matrix import is_asked, read_questions
 from inferplate.render import render
 from inferplate.source import template_root
 from inferplate.workbench import Workbench
@@ -179,7 +179,7 @@ def test_the_prompts_are_the_documented_ones_and_the_rest_is_advanced() -> None:
     asked = [
         name
         for name, question in QUESTIONS.items()
-        if question.get("ask", True) is not False and question.get("when", True) is not False
+        if question.get("ask", True) is not False and is_asked(question, {})
     ]
     assert asked == ["project_name", "framework", "runtime", "server", "ci", "deploy"]
     assert all(question.get("help") for question in QUESTIONS.values())

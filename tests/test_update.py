@@ -300,6 +300,14 @@ def test_a_project_that_is_older_than_the_task_gets_the_first_of_its_runtime(
     assert files(project)["src/service/predict.py"] == mine
 
 
+def test_a_task_that_the_new_runtime_does_not_have_is_refused(make_project: MakeProject) -> None:
+    project = make_project()
+    before = files(project)
+    with pytest.raises(InferplateError, match="texts need the runtime transformers"):
+        update(project, runtime="pytorch", task="text")
+    assert files(project) == before
+
+
 def test_a_switch_names_the_users_files_that_were_written_for_the_old_answers(
     make_project: MakeProject,
 ) -> None:
