@@ -288,6 +288,9 @@ def main() -> int:
         }
         RECORD.write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
         return 0
+    if missing := set(ratios) - set(written):
+        print(f"nothing is written to compare with: {', '.join(sorted(missing))}", file=sys.stderr)
+        return 1
     worse = [
         f"{framework}, {name}: {value:.3f}, was {written[framework][name]:.3f}"
         for framework, each in ratios.items()
