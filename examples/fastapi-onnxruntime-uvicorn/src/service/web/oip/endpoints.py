@@ -33,7 +33,7 @@ PREFIX: Final = "/v2"
 _MODEL_ROUTE: Final = "/v2/models/{name}"
 _VERSION_ROUTE: Final = "/v2/models/{name}/versions/{version}"
 _EXTENSIONS: Final = ["binary_tensor_data"]
-_KEY_WEIGHT: Final = 3
+_KEY_WEIGHT: Final = 9
 """Requests of the protocol have few keys; those with many cost more than their values."""
 _COMPRESSIBLE_BYTES: Final = 1024
 _STREAMED_BYTES: Final = 2**20
