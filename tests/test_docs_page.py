@@ -129,9 +129,8 @@ def test_the_docs_page_sends_files(
         answer = json.loads(bench.run(["bash", "-c", f"{command} --silent"], tmp_path, timeout=30))
         assert [each["label"] for each in answer["predictions"]] == expected
 
-        Select(operation.find_element(By.CSS_SELECTOR, "select.type")).select_by_value(
-            "application/json"
-        )
+        kind = Select(operation.find_element(By.CSS_SELECTOR, "select.type"))
+        kind.select_by_visible_text("application/json")
         answer = try_out(browser, "predict")  # the example, in base64
         assert [each["label"] for each in answer["predictions"]] == expected[:1]
 
