@@ -1,20 +1,25 @@
 """What is checked of a service that really runs."""
 
 import json
+import sys
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
+from inferplate.conversion import tensors_of
 from inferplate.errors import CheckFailed
 from inferplate.matrix import Variant
 from inferplate.running import Running, Service, wait_until
 from inferplate.wire import (
     HeldRequest,
+    InputTensor,
     Response,
     alike,
     ask,
     binary_request,
     decode_outputs,
+    json_request,
     post_json,
     samples,
 )
@@ -33,32 +38,32 @@ _REQUESTS: Final = "http_requests_total"
 class Golden:
     """Known predictions of an example model.
 
-    ``instances`` and ``predictions``: the typed endpoint's. ``name``, ``datatype`` and ``tail``:
-    the model's one input tensor, ``tail`` its shape beyond the rows.
+    ``instances`` and ``predictions``: the typed endpoint's. ``specs``: the model's inputs as its
+    manifest has them. ``python``: of an environment with what the project needs; it is run only
+    for the tensors.
     """
 
+    project: Path
+    python: str
     instances: list[dict[str, Any]]
     predictions: list[Any]
     model: str
     version: str
-    name: str
-    datatype: str
-    tail: list[int]
+    specs: list[dict[str, Any]]
 
     @classmethod
-    def of(cls, project: Path) -> "Golden":
+    def of(cls, project: Path, python: str = sys.executable) -> "Golden":
         """Read the golden values and the manifest of a project."""
         golden = json.loads((project / "tests/golden.json").read_bytes())
         manifest = json.loads((project / "models/manifest.json").read_bytes())
-        (tensor,) = manifest["inputs"]
         return cls(
+            project,
+            python,
             [entry["instance"] for entry in golden],
             [entry["prediction"] for entry in golden],
             manifest["name"],
             manifest["version"],
-            tensor["name"],
-            tensor["datatype"],
-            tensor["shape"][1:],
+            manifest["inputs"],
         )
 
     @property
@@ -69,19 +74,18 @@ class Golden:
     def infer_path(self) -> str:
         return f"/v2/models/{self.model}/infer"
 
-    @property
-    def shape(self) -> list[int]:
-        return [len(self.instances), *self.tail]
+    @cached_property
+    def inputs(self) -> list[InputTensor]:
+        """The instances as the model's inputs, a row for each.
 
-    @property
-    def values(self) -> list[Any]:
-        """The input's elements, row-major: the fields of the instances in their order."""
-        return [value for instance in self.instances for value in instance.values()]
+        Raises:
+            CheckFailed: the project does not make them.
+        """
+        return tensors_of(self.project, self.python, self.instances, self.specs)
 
     @property
     def infer_request(self) -> dict[str, Any]:
-        tensor = {"name": self.name, "datatype": self.datatype, "shape": self.shape}
-        return {"inputs": [{**tensor, "data": self.values}]}
+        return json_request(self.inputs)
 
 
 def check_server(bench: Workbench, variant: Variant) -> None:
@@ -96,7 +100,7 @@ def check_running(project: Path, python: str, *, workers: int) -> None:
     Raises:
         CheckFailed: something is not as the contract says.
     """
-    golden = Golden.of(project)
+    golden = Golden.of(project, python)
     settings = {"SERVICE_WORKERS": str(workers), "SERVICE_THREADS": "1"}
     with Service(project, python, settings) as service:
         service.wait_ready()
@@ -128,7 +132,7 @@ def check_predictions(port: int, golden: Golden) -> None:
         raise CheckFailed(f"/predict names the model {typed['model']}")
     path = golden.infer_path
     as_json = _success(post_json(port, path, golden.infer_request), f"{path} with JSON")
-    body, headers = binary_request(golden.name, golden.datatype, golden.shape, golden.values)
+    body, headers = binary_request(golden.inputs)
     as_binary = _success(ask(port, "POST", path, body, headers), f"{path} with binary tensors")
     if as_binary.headers.get("content-type") != "application/octet-stream":
         raise CheckFailed(f"{path} answers a request for binary tensors with {as_binary.headers}")
