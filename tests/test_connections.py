@@ -355,6 +355,11 @@ def test_what_the_service_adds(
         # granian leaves Content-Length out: the front cannot see it. Nothing hidden is answered.
         expected = 405 if variant.server == "granian" else 400
         assert statuses(exchange(service, POST)) == [expected], version(variant.server)
+        # A client may wait for the answer before it sends what it announces.
+        large = b"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Length: 104857600\r\n\r\n"
+        assert statuses(exchange(service, large)) == [415]
+        large = large[:-2] + b"Content-Type: application/json\r\n\r\n"
+        assert statuses(exchange(service, large)) == [413]
         # What the servers themselves do; docs/servers.md says so.
         expected = 400 if variant.server == "uvicorn" else 307  # to /docs
         assert statuses(get(b"http://a")) == [expected], version(variant.server)
