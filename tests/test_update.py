@@ -12,7 +12,7 @@ from typing import Any
 
 import copier
 import pytest
-from conftest import ALL_VARIANTS, COVERING_VARIANTS, Covers, Run
+from conftest import ALL_VARIANTS, COVERING_VARIANTS, FURTHER_TASKS, Covers, Run
 from history import (
     MARKS,
     NEWEST,
@@ -244,6 +244,13 @@ SWITCHES = [
         Variant(DEFAULT.framework, new, DEFAULT.server),
     )
     for old, new in zip(RUNTIMES, RUNTIMES[1:] + RUNTIMES[:1], strict=True)
+]
+SWITCHES += [
+    *((Variant(new.framework, new.runtime, new.server), new) for new, *_ in FURTHER_TASKS.values()),
+    (
+        Variant(DEFAULT.framework, "onnxruntime", DEFAULT.server, "embedding"),
+        Variant(DEFAULT.framework, "transformers", DEFAULT.server, "embedding"),
+    ),
 ]
 
 
