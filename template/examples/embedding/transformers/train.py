@@ -5,6 +5,7 @@ from the project: ``python train.py``.
 """
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -115,7 +116,7 @@ def make_targets() -> Tensor:
     """Make a vector for each subject, at right angles to those of the others."""
     places = torch.arange(DIMENSIONS)
     signs = [1 - 2 * (places // 2**subject % 2) for subject in range(len(SUBJECTS))]
-    return torch.stack(signs) / DIMENSIONS**0.5
+    return torch.stack(signs) / math.sqrt(DIMENSIONS)
 
 
 def embed(network: BertModel, tokens: BatchEncoding) -> Tensor:
