@@ -77,7 +77,7 @@ def test_a_runtime_has_the_first_task_that_copier_takes(template: Path, tmp_path
         given = tree(render(template, tmp_path / runtime / "given", first.answers()))
         assert by_default == given
         recorded = b"task: " in by_default[".copier-answers.yml"]
-        assert recorded == is_asked(QUESTIONS["task"], answers)
+        assert recorded == is_asked(QUESTIONS["task"], answers) == (len({*tasks}) > 1)
 
 
 def test_names_leave_out_the_first_task() -> None:
