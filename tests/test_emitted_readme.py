@@ -39,7 +39,7 @@ def test_the_curl_commands_answer_as_shown(
         given = ask_as_shown(infer, service.port, project, bench)
         predicted = [ask_as_shown(block, service.port, project, bench) for block in typed]
     assert json.loads(given)["outputs"]
-    pattern = re.escape(answer_shown.strip()).replace("…", r"[\d.e-]+")
+    pattern = re.escape(answer_shown.strip()).replace("…", r"[\d.e,-]+")
     for answers in predicted:
         assert re.fullmatch(f"({pattern})+", answers), answers
 

@@ -37,16 +37,16 @@ RUNTIME_OF = {
     for folder in TEMPLATE.glob("examples/*/*")
     if (folder / "train.py").exists()
 }
-"""The runtime of each folder with the training of a task."""
+"""The runtime of each folder with the training of a task, and what else a task has for it alone."""
 FIRST_TASKS = {variant.runtime: variant.task for variant in ALL_VARIANTS}
 
 
 def owner(fragment: Path) -> Path | None:
     """Return the alternative's folder that a fragment belongs to, None for neutral files."""
     path = ROOT / fragment
-    if path.parent in RUNTIME_OF:
-        return path.parent
     for part in path.parents:
+        if part in RUNTIME_OF:
+            return part
         if part.parent in (TEMPLATE / "runtimes", TEMPLATE / "servers", TEMPLATE / "examples"):
             return part
         if part.parent == TEMPLATE and part != SERVICE:
@@ -58,7 +58,8 @@ def search_path(own: Path | None) -> str:
     """Put a fragment's alternative in its place among the defaults of the others."""
     chosen = dict(DEFAULTS)
     if own in RUNTIME_OF:
-        chosen |= {"runtime": RUNTIME_OF[own], "task": own.parent}
+        task = own if (own / "src").exists() else own.parent
+        chosen |= {"runtime": RUNTIME_OF[own], "task": task}
     elif own is not None:
         kind = {"runtimes": "runtime", "servers": "server", "examples": "task"}
         chosen[kind.get(own.parent.name, "framework")] = own

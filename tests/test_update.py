@@ -12,7 +12,7 @@ from typing import Any
 
 import copier
 import pytest
-from conftest import ALL_VARIANTS, COVERING_VARIANTS, Covers, Run
+from conftest import ALL_VARIANTS, COVERING_VARIANTS, FURTHER_TASKS, Covers, Run
 from history import (
     MARKS,
     NEWEST,
@@ -247,10 +247,14 @@ SWITCHES = [
 ]
 IMAGE = Variant(DEFAULT.framework, DEFAULT.runtime, DEFAULT.server, "image")
 SWITCHES += [
-    (DEFAULT, IMAGE),
+    *((Variant(new.framework, new.runtime, new.server), new) for new, *_ in FURTHER_TASKS.values()),
     (IMAGE, DEFAULT),
     (IMAGE, Variant(IMAGE.framework, "pytorch", IMAGE.server, "image")),
     (IMAGE, Variant(IMAGE.framework, "xgboost", IMAGE.server)),  # which has no images
+    (
+        Variant(DEFAULT.framework, "onnxruntime", DEFAULT.server, "embedding"),
+        Variant(DEFAULT.framework, "transformers", DEFAULT.server, "embedding"),
+    ),
 ]
 
 

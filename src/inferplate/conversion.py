@@ -12,11 +12,20 @@ from inferplate.workbench import project_environment, tail
 
 _SECONDS: Final = 120
 _PROGRAM: Final = """
-import json, sys
-from service.predict import Instance, to_tensors
+import asyncio, json, sys
+from pathlib import Path
+from service import predict
+from service.core.resources import Resources
 
-given = json.load(sys.stdin)
-tensors = to_tensors([Instance.model_validate_json(json.dumps(each)) for each in given])
+async def convert(instances):
+    resources = Resources(getattr(predict, "resources", None), model_dir=Path("models"))
+    await resources.open()
+    made = resources.bind(predict.to_tensors)(instances)
+    await resources.close()
+    return made
+
+given = [predict.Instance.model_validate_json(json.dumps(each)) for each in json.load(sys.stdin)]
+tensors = asyncio.run(convert(given))
 json.dump(
     {
         name: {
@@ -41,8 +50,8 @@ def tensors_of(
 ) -> list[InputTensor]:
     """Return the model's inputs for instances, as `to_tensors` of a project makes them.
 
-    It must return the tensors of all instances together, and need no resources. ``python``: of an
-    environment with what the project needs. ``specs``: the inputs as the manifest has them.
+    It must return the tensors of all instances together, without waiting for them. ``python``: of
+    an environment with what the project needs. ``specs``: the inputs as the manifest has them.
 
     Raises:
         CheckFailed: the instances cannot be converted, or not to these inputs.

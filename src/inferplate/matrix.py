@@ -183,6 +183,10 @@ def covering(found: Sequence[Variant]) -> list[Variant]:
         chosen.append(best)
         used.update(best.answers().items())
         remaining -= set(best.answers().items())
+    for variant in reversed(chosen):
+        if all(used[item] > 1 for item in variant.answers().items()):
+            chosen = [each for each in chosen if each != variant]
+            used.subtract(variant.answers().items())
     return chosen
 
 

@@ -22,7 +22,7 @@ def create_app(
 ) -> Front:
     """Make the application; its lifespan loads the model."""
     engine = Engine(settings, runtime)
-    resources = Resources(getattr(predict, "resources", None), engine.leave)
+    resources = Resources(getattr(predict, "resources", None), engine.leave, settings.model_dir)
     predictor = Predictor(engine, Instance, resources.bind(to_tensors), to_predictions)
     return Front(
         settings,

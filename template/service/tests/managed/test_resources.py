@@ -313,6 +313,36 @@ async def test_failure_to_close_them_is_raised() -> None:
         await resources.close()
 
 
+@pytest.mark.parametrize("further", [False, True])
+async def test_they_get_the_folder_of_the_model_if_they_need_an_argument(
+    further: bool, serve: Serve, use: Use, tmp_path: Path
+) -> None:
+    def make(model_dir: Path) -> Any:
+        folders.append(model_dir)
+        return store.open()
+
+    def make_with_options(model_dir: Path, option: int = 1, **others: int) -> Any:
+        return make(model_dir)
+
+    folders: list[Path] = []
+    store = use(resources=make_with_options if further else make)
+    async with serve(Doubler(), predict_endpoint=True):
+        assert folders == [tmp_path / "doubler"]
+
+
+async def test_what_they_need_not_be_given_they_do_not_get() -> None:
+    store, folders = Store(), []
+
+    def make(folder: str = "own", *more: str, **others: str) -> Any:
+        folders.append(folder)
+        return store.open()
+
+    resources = Resources(make)
+    await resources.open()
+    await resources.close()
+    assert folders == ["own"]
+
+
 async def test_before_they_are_open_no_instance_is_converted() -> None:
     store = Store()
     resources = Resources(store.open)

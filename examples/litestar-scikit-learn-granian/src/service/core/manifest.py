@@ -83,7 +83,7 @@ class Manifest(BaseModel):
     ``pad_batches``: whether a batch is filled up to the next size that warm-up runs, for runtimes
     that compile the model for each size.
     ``task``: ``embedding`` if the model makes a vector of each text, so that the service answers
-    /v1/embeddings too.
+    /v1/embeddings too. If its input is not the text itself, predict.py makes it of the text.
     ``parameters``: further options of the runtime, such as the types that skops may construct.
     """
 
@@ -126,12 +126,15 @@ class Manifest(BaseModel):
     def _tensors_must_fit(
         cls, task: Literal["embedding"] | None, info: ValidationInfo
     ) -> Literal["embedding"] | None:
-        inputs, outputs = info.data.get("inputs", []), info.data.get("outputs", [])
-        if task and ([(each.datatype, each.shape) for each in inputs] != [("BYTES", [-1])]):
-            raise ValueError("the input of an embedding must be BYTES [-1], one text per row")
+        outputs = info.data.get("outputs", [])
         if task and not any(each.is_vector for each in outputs):
             raise ValueError("an embedding needs an output of FP16, FP32 or FP64 [-1, SIZE]")
         return task
+
+    @property
+    def takes_texts(self) -> bool:
+        """Whether the model's one input is a text in each row."""
+        return [(each.datatype, each.shape) for each in self.inputs] == [("BYTES", [-1])]
 
     @cached_property
     def info(self) -> ModelInfo:

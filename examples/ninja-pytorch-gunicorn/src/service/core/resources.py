@@ -1,13 +1,18 @@
 """What `to_tensors` uses besides the instances, such as a database: open while the service runs."""
 
 import asyncio
+import functools
+import inspect
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
+from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from service.core.errors import NotReady
 from service.core.tensors import Tensors
 from service.ops.process import CannotStart
+
+_POSITIONAL: Final = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 InstanceT = TypeVar("InstanceT")
 
@@ -19,15 +24,19 @@ ToTensors = Callable[[Sequence[InstanceT]], MadeTensors | Awaitable[MadeTensors]
 class Resources:
     """The owner's resources, which one task opens and closes.
 
-    ``make``: returns their context manager, None if there are none. ``on_failure``: called with the
-    reason and its exception if they end by themselves, as those do whose task group fails.
+    ``make``: returns their context manager, None if there are none. If it needs an argument, it
+    gets ``model_dir``. ``on_failure``: called with the reason and its exception if they end by
+    themselves, as those do whose task group fails. ``model_dir``: the folder of the model.
     """
 
     def __init__(
         self,
-        make: Callable[[], AbstractAsyncContextManager[Any]] | None,
+        make: Callable[..., AbstractAsyncContextManager[Any]] | None,
         on_failure: Callable[[str, BaseException | None], object] = lambda reason, error: None,
+        model_dir: Path = Path("models"),
     ) -> None:
+        if make is not None and _needs_argument(make):
+            make = functools.partial(make, model_dir)
         self._make: Final = make
         self._on_failure: Final = on_failure
         self._opened: asyncio.Future[Any] | None = None
@@ -106,6 +115,12 @@ class Resources:
         async with make() as value:
             opened.set_result(value)
             await self._closing.wait()
+
+
+def _needs_argument(make: Callable[..., object]) -> bool:
+    """Return whether a function cannot be called without an argument."""
+    parameters = inspect.signature(make).parameters.values()
+    return any(each.default is each.empty and each.kind in _POSITIONAL for each in parameters)
 
 
 def _outcome(task: asyncio.Task[None]) -> tuple[BaseException | None, str]:

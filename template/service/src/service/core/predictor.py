@@ -16,12 +16,12 @@ from service.core.manifest import ModelInfo
 from service.core.refusal import locate, locate_async
 from service.core.request_context import RequestContext
 from service.core.resources import MadeTensors, ToTensors
-from service.core.tensors import Tensors, TensorSpec, check_inputs, join, layout, split
+from service.core.tensors import Tensors, TensorSpec, check_inputs, join, layout, rows_of, split
 from service.core.turns import Turns
 from service.core.uploads import kinds_of_files
 
 InstanceT = TypeVar("InstanceT", bound=BaseModel)
-PredictionT = TypeVar("PredictionT", bound=BaseModel)
+PredictionT = TypeVar("PredictionT")
 GivenT = TypeVar("GivenT")
 MadeT = TypeVar("MadeT")
 
@@ -72,15 +72,27 @@ class Predictor(Generic[InstanceT, PredictionT]):
 
     def with_context(self, context: RequestContext | None) -> "Predictor[InstanceT, PredictionT]":
         """Return a predictor for one request."""
+        return self._with(self._to_predictions, context)
+
+    def _with(
+        self,
+        to_predictions: Callable[[Tensors], Sequence[MadeT]],
+        context: RequestContext | None,
+    ) -> "Predictor[InstanceT, MadeT]":
         return Predictor(
             self._engine,
             self._instance,
             self._to_tensors,
-            self._to_predictions,
+            to_predictions,
             context,
             self.turns,
             self._conversions,
         )
+
+    @property
+    def instance(self) -> type[InstanceT]:
+        """The type of the instances."""
+        return self._instance
 
     @property
     def model(self) -> ModelInfo:
@@ -112,6 +124,14 @@ class Predictor(Generic[InstanceT, PredictionT]):
                 error.instance = index
                 raise
         return predictions
+
+    async def infer(self, instances: Sequence[InstanceT]) -> Tensors:
+        """Return the model's outputs for instances, a row for each, without `to_predictions`.
+
+        Raises:
+            Refused, ServiceError: what `predict` raises.
+        """
+        return join(await self._with(rows_of, self._context).predict(instances))
 
     async def _predict(self, instances: Sequence[InstanceT], *, large: bool) -> list[PredictionT]:
         """Predict for instances that the model gets together.

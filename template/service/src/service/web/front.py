@@ -9,17 +9,19 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
 from service.core.engine import Engine
 from service.core.errors import ServiceError
+from service.core.examples import Examples
 from service.core.manifest import ArtifactError
 from service.core.predictor import Predictor
 from service.core.request_context import RequestContext
 from service.core.resources import Resources
+from service.core.tensors import TensorSpec
 from service.core.turns import pause
 from service.core.uploads import kinds_of_files, set_aside
 from service.ops import metrics, process
@@ -98,7 +100,11 @@ class Front:
             "Send fewer at a time, or binary tensors to /v2, which may be larger.",
         )
         self._embeddings: Final = embeddings.Embeddings(
-            engine, self._bodies, self._values, self._turns
+            engine,
+            self._bodies,
+            self._values,
+            self._turns,
+            predictor if settings.predict_endpoint else None,
         )
         instance = predict_schema.instance_type(request)
         takes_files = settings.predict_endpoint and kinds_of_files(instance)
@@ -159,17 +165,23 @@ class Front:
 
     async def _start(self) -> None:
         """Make the engine ready while probes are answered already. If it fails, end the service."""
-        examples_for = self._predictor.examples_for if self._settings.predict_endpoint else None
         try:
             if self._forms:
                 self._forms.check_libraries()
             await self._resources.open()
-            await self.engine.start(examples_for)
+            await self.engine.start(self._examples_for)
         except (ArtifactError, ServiceError, process.CannotStart) as error:
             process.fail(str(error))
         except Exception as error:
             log.exception("the model could not be loaded")
             process.fail(f"the model could not be loaded: {error}")
+
+    async def _examples_for(self, inputs: Sequence[TensorSpec]) -> Examples | None:
+        """Check that the service fits the model, and return examples of its inputs, if any."""
+        self._embeddings.check()
+        if not self._settings.predict_endpoint:
+            return None
+        return await self._predictor.examples_for(inputs)
 
     async def _tick(self) -> None:
         """Publish metrics, notice a drain, and check what takes longer than a tick."""

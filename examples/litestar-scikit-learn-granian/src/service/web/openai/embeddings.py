@@ -1,6 +1,7 @@
 """``POST /v1/embeddings``: texts in, vectors out, for clients of OpenAI's API.
 
-It exists where the manifest says that the model is an embedding.
+It exists where the manifest says that the model is an embedding. Where the model takes texts, they
+are its input; where it takes something else, such as ids of tokens, predict.py makes that of them.
 """
 
 import base64
@@ -9,11 +10,12 @@ from typing import Any, Final
 
 import numpy as np
 import orjson
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from service.core.engine import Engine
-from service.core.errors import InferenceFailed, Refused, TooLarge
-from service.core.manifest import Manifest
+from service.core.errors import InferenceFailed, NotReady, Refused, TooLarge
+from service.core.manifest import ArtifactError, Manifest
+from service.core.predictor import Predictor
 from service.core.request_context import RequestContext
 from service.core.tensors import Array, Tensors
 from service.core.turns import Turns, pause
@@ -21,7 +23,7 @@ from service.web.asgi import JSON
 from service.web.body import Bodies
 from service.web.compression import compress
 from service.web.errors import InvalidParameter, Malformed, ModelNotFound
-from service.web.openai.schemas import EmbeddingsRequest
+from service.web.openai.schemas import EmbeddingsRequest, is_embedding
 from service.web.request_cycle import RequestCycle
 from service.web.strict_json import ValueLimit, parse_json
 
@@ -39,14 +41,39 @@ class Embeddings:
     """Answers the endpoint with the model of an engine.
 
     ``bodies`` reads the requests, ``values`` limits them, and ``turns`` has one large request at a
-    time.
+    time. ``predictor``: converts the texts that the model does not take itself; None if nothing
+    does.
     """
 
-    def __init__(self, engine: Engine, bodies: Bodies, values: ValueLimit, turns: Turns) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        bodies: Bodies,
+        values: ValueLimit,
+        turns: Turns,
+        predictor: Predictor[Any, Any] | None,
+    ) -> None:
         self._engine: Final = engine
         self._bodies: Final = bodies
         self._values: Final = values
         self._turns: Final = turns
+        self._predictor: Final = predictor
+        self._field: Final = _text_field(predictor.instance) if predictor else None
+        """The field of an instance that gets the text, None if there is no such field."""
+
+    def check(self) -> None:
+        """Check that texts can become the inputs of a model that is an embedding.
+
+        Raises:
+            ArtifactError: they cannot.
+        """
+        manifest = self._engine.manifest
+        if is_embedding(manifest) and not manifest.takes_texts and not self._field:
+            raise ArtifactError(
+                "the model is an embedding, says its manifest, but nothing makes its inputs of a "
+                "text: it must take texts itself (BYTES [-1]), or Instance in predict.py must have "
+                "one required field, a str, and SERVICE_PREDICT_ENDPOINT be true"
+            )
 
     async def __call__(
         self, headers: dict[bytes, bytes], cycle: RequestCycle, max_texts: int
@@ -60,6 +87,7 @@ class Embeddings:
         if not body:
             raise Malformed("The body is empty.")
         if await self._values.check(body, len(body)):
+            cycle.context.large = True
             async with self._turns.turn(cycle.context):
                 request = _parse(body)
         else:
@@ -78,7 +106,10 @@ class Embeddings:
         texts = [request.input] if isinstance(request.input, str) else request.input
         if len(texts) > max_texts:
             raise TooLarge(f"A request may have up to {max_texts} texts.")
-        outputs = await self._embed(manifest.inputs[0].name, texts, cycle.context)
+        if manifest.takes_texts:
+            outputs = await self._embed(manifest.inputs[0].name, texts, cycle.context)
+        else:
+            outputs = await self._convert_and_embed(texts, cycle.context)
         array = np.ascontiguousarray(outputs[vectors.name], dtype="<f4")
         if not np.isfinite(array).all():
             raise InferenceFailed from ValueError("an embedding has a value that is not finite")
@@ -105,6 +136,28 @@ class Embeddings:
                 error.instance = row
                 raise
         return {key: np.concatenate([each[key] for each in found]) for key in found[0]}
+
+    async def _convert_and_embed(self, texts: Sequence[str], context: RequestContext) -> Tensors:
+        """Run the model on what predict.py makes of the texts."""
+        if self._predictor is None or self._field is None:
+            raise NotReady  # `check` has ended the start
+        schema = self._predictor.instance
+        instances = []
+        for index, text in enumerate(texts):
+            try:
+                instances.append(schema.model_validate({self._field: text}, by_name=True))
+            except ValidationError as error:
+                reason = error.errors(include_url=False, include_input=False)[0]["msg"]
+                raise Refused(reason, instance=index) from None
+        return await self._predictor.with_context(context).infer(instances)
+
+
+def _text_field(instance: type[BaseModel]) -> str | None:
+    """Return the name of the one field that an instance must have, if that is a text."""
+    required = [name for name, field in instance.model_fields.items() if field.is_required()]
+    if len(required) != 1 or instance.model_fields[required[0]].annotation is not str:
+        return None
+    return required[0]
 
 
 def _parse(body: bytes) -> EmbeddingsRequest:
