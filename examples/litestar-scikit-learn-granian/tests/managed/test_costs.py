@@ -438,6 +438,32 @@ async def test_declared_body_that_does_not_fit_is_not_read(
         await bodies.read(cycle, {b"content-length": size}, bodies.any)
 
 
+@pytest.mark.parametrize("key", ["a-key-long-enough", "another-key-long-enough"])
+async def test_a_long_body_that_is_refused_is_not_waited_for(serve: Serve, key: str) -> None:
+    async def receive() -> Any:
+        raise AssertionError("it reads")
+
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": "POST",
+        "path": INFER,
+        "raw_path": INFER.encode(),
+        "query_string": b"",
+        "headers": [(b"content-length", b"100000000"), (b"x-api-key", key.encode())],
+    }
+    async with serve(Doubler(), api_keys="a-key-long-enough") as service:
+        await service.app(scope, receive, send)
+    assert sent[0]["status"] == (413 if key == "a-key-long-enough" else 401)
+    assert (b"connection", b"close") in sent[0]["headers"]
+
+
 async def pieces(body: bytes) -> Any:
     for start in range(0, len(body), 100):
         yield body[start : start + 100]

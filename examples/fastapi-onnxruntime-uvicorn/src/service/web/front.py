@@ -216,8 +216,7 @@ class Front:
             send,
             is_head=method == "HEAD",
             http_version=scope["http_version"],
-            has_body=b"transfer-encoding" in headers
-            or headers.get(b"content-length", b"0") != b"0",
+            length=_body_length(headers),
             draining=lambda: self._draining,
         )
         if self._cors:
@@ -488,6 +487,14 @@ class Front:
 
 def _is_predict(path: str) -> bool:
     return path == predict_schema.PATH or path.replace("/", "") == predict_schema.PATH[1:]
+
+
+def _body_length(headers: dict[bytes, bytes]) -> int | None:
+    """Return how many bytes of a body a request announces, None if it does not tell."""
+    if b"transfer-encoding" in headers:
+        return None
+    declared = headers.get(b"content-length", b"0")
+    return int(declared) if declared.isdigit() else None
 
 
 def _content_type(scope: Scope) -> bytes:

@@ -12,16 +12,17 @@ from service.web.asgi import Headers, Message, Receive, Send
 from service.web.errors import CLIENT_CLOSED_REQUEST, ErrorResponse
 
 _DISCARDED_BYTES: Final = 2**20
-"""More of a body that nobody needs is not read: the connection is closed instead."""
+"""A body that nobody needs is not read if it is longer: the connection is closed instead."""
 
 
 class RequestCycle:
     """One request and its response. It is made in the task that answers.
 
-    ``is_head``: whether the response must have no body. ``has_body``: whether the request announces
-    one. ``draining``: whether the service drains, so that clients must not reuse their connections.
-    ``route``: the template of the path, for metrics. ``status``: zero until the response begins.
-    ``body_bytes``: those of the request that are in memory. ``http_version``: such as 1.1.
+    ``is_head``: whether the response must have no body. ``length``: the bytes of the body that the
+    request announces, None if it does not tell how many. ``draining``: whether the service drains,
+    so that clients must not reuse their connections. ``route``: the template of the path, for
+    metrics. ``status``: zero until the response begins. ``body_bytes``: those of the request that
+    are in memory. ``http_version``: such as 1.1.
     """
 
     def __init__(
@@ -32,7 +33,7 @@ class RequestCycle:
         *,
         is_head: bool,
         http_version: str,
-        has_body: bool,
+        length: int | None,
         draining: Callable[[], bool],
     ) -> None:
         self.context: Final = context
@@ -50,7 +51,7 @@ class RequestCycle:
         self._receive: Final = receive
         self._send: Final = send
         self._is_head: Final = is_head
-        self._has_body: Final = has_body
+        self._length: Final = length
         self._body: bytes | None = None
         self._on_replayed: Callable[[RequestContext], None] | None = None
         self._complete = False
@@ -190,8 +191,10 @@ class RequestCycle:
         Returns:
             Whether nothing is left: it was neither too large nor too late.
         """
-        if not self._has_body:
+        if self._length == 0 or self._complete:
             return True
+        if self._length is not None and self._length > _DISCARDED_BYTES:
+            return False  # its client may wait for the answer before it sends anything
         size = 0
         while not self._complete and size <= _DISCARDED_BYTES:
             if time.monotonic() >= self.context.deadline:
