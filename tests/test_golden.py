@@ -1,6 +1,7 @@
 """The golden instances of a project as the tensors of its model."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 
 from inferplate.errors import CheckFailed
 from inferplate.live import Golden
+from inferplate.source import template_root
 
 PREDICT = """
 import numpy as np
@@ -31,6 +33,9 @@ Make = Callable[..., Golden]
 @pytest.fixture
 def make(tmp_path: Path) -> Make:
     """Make a project with two instances and a manifest."""
+    source = template_root() / "template/service/src/service"
+    for room in ("core", "ops"):
+        shutil.copytree(source / room, tmp_path / "src/service" / room)
 
     def write(inputs: list[dict[str, Any]], field: str = "text") -> Golden:
         golden = [{"instance": {field: text}, "prediction": {}} for text in ("é", "four")]

@@ -83,7 +83,7 @@ def test_what_is_given_is_not_asked_and_the_rest_is(
     inferplate: Run, monkeypatch: pytest.MonkeyPatch, template: Path, tmp_path: Path
 ) -> None:
     given = ["--framework", "ninja", "--name", "Iris", "--set", "licence=MIT", "--set", "deploy="]
-    with typed(f"\x1b[B{ENTER}" + ENTER * 2, monkeypatch):  # the second runtime, and two defaults
+    with typed(f"\x1b[B{ENTER}" + ENTER * 3, monkeypatch):  # the second runtime, and three defaults
         code, printed, error = inferplate("new", "iris", *given)
     assert (code, error) == (0, "")
     answers = Project.read(Path("iris")).answers
@@ -220,7 +220,7 @@ def test_on_a_terminal_it_asks_whether_to_keep(
     key: str, expected: int, inferplate: Run, monkeypatch: pytest.MonkeyPatch, work: Path
 ) -> None:
     edit(work, {"README.md": new("theirs\n")})
-    with typed(ENTER * 6 + key, monkeypatch):
+    with typed(ENTER * 7 + key, monkeypatch):
         assert inferplate("new", ".")[0] == expected
     assert (work / "README.md").read_text() == "theirs\n"
     assert (work / "Makefile").exists() == (expected == 0)
