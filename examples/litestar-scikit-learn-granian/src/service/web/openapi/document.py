@@ -34,6 +34,7 @@ from service.web.openapi.schemas import (
     Problem,
     ProtocolError,
     Readiness,
+    RouteProblem,
     ServerMetadata,
 )
 from service.web.predict_schema import PredictRequest, PredictResponse, instance_type
@@ -101,6 +102,7 @@ _MODELS: Final[dict[type[BaseModel], JsonSchemaMode]] = {
     Problem: "validation",
     ProtocolError: "validation",
     Readiness: "validation",
+    RouteProblem: "validation",
     ServerMetadata: "validation",
 }
 _EXAMPLE_ELEMENTS: Final = 64
@@ -215,7 +217,7 @@ class _Description:
         """Add what every route of the service has to an operation of the owner's."""
         failure = operation.setdefault("responses", {}).setdefault("default", {})
         failure.setdefault("description", "Problem")
-        failure.setdefault("content", self._content(Problem, _PROBLEM))
+        failure.setdefault("content", self._content(RouteProblem, _PROBLEM))
         self._secure(operation)
 
     def _predict(self) -> Document:

@@ -44,6 +44,15 @@ class Problem(BaseModel):
     )
 
 
+class RouteProblem(Problem):
+    """Why a route of the owner did not answer (RFC 9457)."""
+
+    errors: Any = Field(
+        default=None,
+        description="What the route says beside its text; with status 422: every wrong field",
+    )
+
+
 class ProtocolError(BaseModel):
     """Why the request was not answered, in the form of the Open Inference Protocol."""
 
