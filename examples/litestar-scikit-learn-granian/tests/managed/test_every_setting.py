@@ -252,7 +252,7 @@ async def test_max_batch_latency(start: Start, folder: Path) -> None:
         """Takes longer for few rows than for many, so that large batches pay."""
 
         def run(self, batch: Tensors) -> Tensors:
-            time.sleep(0.12 if len(batch["x"]) <= 2 else 0.005)
+            time.sleep(0.05 if len(batch["x"]) <= 2 else 0.002)
             return super().run(batch)
 
     largest = []
