@@ -70,7 +70,7 @@ def _load(settings: Settings) -> "_Application":
     return _Application(process.load_application(settings), settings)
 
 
-class _Server(Granian):
+class _Server(Granian):  # type: ignore[misc, valid-type]
     """Drains also after a signal that comes before `service.ops.process` handles it."""
 
     def signal_handler_interrupt(self, *args: object) -> None:
