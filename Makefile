@@ -10,7 +10,7 @@ UV := UV_COMPILE_BYTECODE=1 $(BIN)/uv pip install --quiet --python $(BIN)/python
 PYTEST := $(BIN)/pytest --verbose --numprocesses $(JOBS) --dist worksteal
 
 .PHONY: help announce demo environment newest test matrix test-quick test-images faults lint snapshots examples pictures
-.PHONY: reference site
+.PHONY: bench reference site
 .PHONY: clean
 
 help: ## List these targets
@@ -22,18 +22,21 @@ announce:
 	@tests/system-packages
 
 demo: $(VENV)/.tool ## Emit a service with the default answers, train its example, ask it
-	$(BIN)/python -m inferplate.demo $(DEMO)
+	$(BIN)/python -m inferplate_tools.demo $(DEMO)
 
 environment: $(VENV)/.test ## Install every framework, runtime and server
 
 newest: $(VENV)/.test ## Bring everything in the environment to its newest release
-	$(UV) --upgrade --torch-backend cpu --editable . --group test
+	$(UV) --upgrade --torch-backend cpu --editable . --editable 'tools[bench]' --group test
 
 test: announce $(VENV)/.test ## Check all combinations, and everything else
 	$(PYTEST) $(ARGS)
 
 matrix: $(VENV)/.test ## Run every check of every combination, of further tasks too
-	$(BIN)/inferplate verify $(ARGS)
+	$(BIN)/inferplate-verify $(ARGS)
+
+bench: $(VENV)/.bench ## Measure services side by side: make bench ARGS='--peer naive'
+	$(BIN)/inferplate-bench $(ARGS)
 
 test-quick: announce $(VENV)/.test ## Check one variant per framework, runtime and server
 	$(PYTEST) --quick $(ARGS)
@@ -75,8 +78,12 @@ $(BIN)/uv:
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'uv>=0.9'
 
-$(VENV)/.tool: pyproject.toml | $(BIN)/uv
-	$(UV) --editable .
+$(VENV)/.tool: pyproject.toml tools/pyproject.toml | $(BIN)/uv
+	$(UV) --editable . --editable tools
+	@touch $@
+
+$(VENV)/.bench: pyproject.toml tools/pyproject.toml | $(BIN)/uv
+	$(UV) --editable . --editable 'tools[bench]'
 	@touch $@
 
 # The CPU build: from where pip was told to look, else from PyTorch's own index.
@@ -86,6 +93,6 @@ $(VENV)/.torch: | $(BIN)/uv
 	        --index-url https://download.pytorch.org/whl/cpu
 	@touch $@
 
-$(VENV)/.test: pyproject.toml $(VENV)/.tool $(VENV)/.torch
-	$(UV) --group test
+$(VENV)/.test: pyproject.toml tools/pyproject.toml $(VENV)/.tool $(VENV)/.torch
+	$(UV) --editable . --editable 'tools[bench]' --group test
 	@touch $@

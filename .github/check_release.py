@@ -17,10 +17,15 @@ from typing import Any
 
 import yaml
 
-from inferplate.hygiene import tree
-from inferplate.project import ANSWERS_FILE
-from inferplate.releases import CHANGELOG, Releases, changes_between
-from inferplate.source import PUBLIC_ADDRESS, QUESTIONS, bundled_template, installed_version
+from inferplate.project.project import ANSWERS_FILE
+from inferplate.template.releases import CHANGELOG, Releases, changes_between
+from inferplate.template.source import (
+    PUBLIC_ADDRESS,
+    QUESTIONS,
+    bundled_template,
+    installed_version,
+)
+from inferplate_tools.verify.hygiene import tree
 
 
 def main() -> None:

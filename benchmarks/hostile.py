@@ -36,10 +36,10 @@ from overload import resident
 from rich.console import Console
 from rich.table import Table
 
-from inferplate.matrix import Variant
-from inferplate.running import Service
-from inferplate.wire import HOST, JSON_LENGTH
-from inferplate.workbench import Workbench
+from inferplate.template.variants import Variant
+from inferplate_tools.client import HOST, JSON_LENGTH
+from inferplate_tools.service import Service
+from inferplate_tools.workbench import Workbench
 
 AT_ONCE = 16
 MEBIBYTE = 2**20

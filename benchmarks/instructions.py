@@ -31,8 +31,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from inferplate.matrix import Variant
-from inferplate.workbench import Workbench, project_environment
+from inferplate.template.variants import Variant
+from inferplate_tools.workbench import Workbench, project_environment
 
 RECORD: Final = Path(__file__).with_suffix(".json")
 BARE: Final = Path(__file__).parent / "peers" / "bare"

@@ -32,11 +32,11 @@ import uvloop
 from rich.console import Console
 from rich.table import Table
 
-from inferplate.live import Golden
-from inferplate.matrix import Variant
-from inferplate.running import Service
-from inferplate.wire import HOST, binary_request, samples
-from inferplate.workbench import Workbench
+from inferplate.template.variants import Variant
+from inferplate_tools.client import HOST, binary_request, samples
+from inferplate_tools.golden import Golden
+from inferplate_tools.service import Service
+from inferplate_tools.workbench import Workbench
 
 SERVER_CPU, CLIENT_CPU = 0, 1
 COLUMNS_IN, COLUMNS_OUT = 4, 3

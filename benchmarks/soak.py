@@ -29,12 +29,11 @@ import aiohttp
 from rich.console import Console
 from rich.table import Table
 
-from inferplate.errors import CheckFailed, InferplateError
-from inferplate.live import Golden, in_flight
-from inferplate.matrix import Variant, axis_choices, read_questions, select, variants
-from inferplate.running import Service
-from inferplate.source import template_root
-from inferplate.wire import (
+from inferplate.errors import InferplateError
+from inferplate.template.questions import axis_choices, read_questions
+from inferplate.template.source import template_root
+from inferplate.template.variants import Variant, select, variants
+from inferplate_tools.client import (
     HOST,
     Response,
     alike,
@@ -43,7 +42,11 @@ from inferplate.wire import (
     post_json,
     samples,
 )
-from inferplate.workbench import Workbench
+from inferplate_tools.errors import CheckFailed
+from inferplate_tools.golden import Golden
+from inferplate_tools.service import Service
+from inferplate_tools.verify.server import in_flight
+from inferplate_tools.workbench import Workbench
 
 WARM_UP_SECONDS: Final = 15.0
 SETTLE_SECONDS: Final = 30.0

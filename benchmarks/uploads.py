@@ -32,11 +32,11 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from inferplate.matrix import Variant
-from inferplate.running import Service
-from inferplate.source import template_root
-from inferplate.wire import ask
-from inferplate.workbench import Workbench
+from inferplate.template.source import template_root
+from inferplate.template.variants import Variant
+from inferplate_tools.client import ask
+from inferplate_tools.service import Service
+from inferplate_tools.workbench import Workbench
 
 CLIENTS: Final = 4
 PHOTOS: Final = 5

@@ -7,7 +7,7 @@ from typing import Final, Self
 
 import aiohttp
 
-from inferplate.wire import HOST
+from inferplate_tools.client import HOST
 
 _PROBE_SECONDS: Final = 0.1
 """Between two readiness probes of an instance."""

@@ -13,10 +13,11 @@ from history import OLDEST, MakeProject, edits_table, emitted, repository
 from images import markdown_table
 
 from inferplate.__main__ import main
-from inferplate.checks import CHECKS, MODEL, Check
-from inferplate.matrix import Variant, covering, read_questions, served, variants
-from inferplate.source import template_root
-from inferplate.workbench import Workbench
+from inferplate.template.questions import read_questions
+from inferplate.template.source import template_root
+from inferplate.template.variants import Variant, covering, served, variants
+from inferplate_tools.verify.checks import CHECKS, MODEL, Check
+from inferplate_tools.workbench import Workbench
 
 EVERY_VARIANT = variants(read_questions(template_root()))
 ALL_VARIANTS = [variant for variant in EVERY_VARIANT if variant.has_first_task]
@@ -88,7 +89,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def plan_checks(*, quick: bool) -> list[tuple[Variant, Check]]:
-    """Pair variants with the checks that they get here; ``inferplate verify`` makes all of all.
+    """Pair variants with the checks that they get here; ``inferplate-verify`` makes all of all.
 
     All variants are rendered, linted and typed, and have their dependencies and OpenAPI document
     checked. With the first task of its runtime each runs its suite and is served, too. Of a further

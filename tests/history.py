@@ -7,14 +7,14 @@ from typing import Any
 
 import copier
 
-from inferplate.apply import apply
 from inferplate.git import Git
-from inferplate.hygiene import tree
-from inferplate.matrix import Variant
-from inferplate.plan import Plan, plan_update
-from inferplate.project import Project
-from inferplate.source import template_root
-from inferplate.workbench import Workbench
+from inferplate.project.apply import apply
+from inferplate.project.plan import Plan, plan_update
+from inferplate.project.project import Project
+from inferplate.template.source import template_root
+from inferplate.template.variants import Variant
+from inferplate_tools.verify.hygiene import tree
+from inferplate_tools.workbench import Workbench
 
 MakeProject = Callable[..., Path]
 

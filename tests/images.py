@@ -17,10 +17,10 @@ from filelock import FileLock
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from inferplate.errors import CheckFailed
-from inferplate.running import answers_ready, free_port, wait_until
-from inferplate.wire import HOST
-from inferplate.workbench import tail
+from inferplate_tools.client import HOST
+from inferplate_tools.errors import CheckFailed
+from inferplate_tools.service import answers_ready, free_port, wait_until
+from inferplate_tools.workbench import tail
 
 DOCKER: Final = os.environ.get("DOCKER", "docker")
 LOCKED_DOWN: Final = (

@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, Thread
 from pathlib import Path
 from typing import Any
 
-from inferplate.wire import HOST
+from inferplate_tools.client import HOST
 
 _CHUNK = 64 * 2**10
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from test_odd_models import COMMON, SKLEARN
 
-from inferplate.matrix import Variant
-from inferplate.workbench import Workbench
+from inferplate.template.variants import Variant
+from inferplate_tools.workbench import Workbench
 
 DATA = """
 random = np.random.default_rng(7)

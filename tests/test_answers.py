@@ -15,10 +15,10 @@ from prompt_toolkit.input import create_pipe_input
 from prompt_toolkit.output import DummyOutput
 
 from inferplate.errors import InferplateError
-from inferplate.matrix import is_asked, read_questions
-from inferplate.render import render
-from inferplate.source import template_root
-from inferplate.workbench import Workbench
+from inferplate.template.questions import is_asked, read_questions
+from inferplate.template.render import render
+from inferplate.template.source import template_root
+from inferplate_tools.workbench import Workbench
 
 QUESTIONS = read_questions(template_root())
 MOST_PROMPTS = 7

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from inferplate.source import template_root
+from inferplate.template.source import template_root
 
 ROOT = template_root()
 SERVICE = ROOT / "template/service/src/service"

@@ -15,18 +15,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
-from inferplate.bench import command, models
-from inferplate.bench.contestants import matches, numbers_in
-from inferplate.bench.load import Closed, Open, Sample, offered, pacing, read_log, require
-from inferplate.bench.peers import peer_names, read_peers
-from inferplate.bench.plan import BASELINES, Share, chosen, reference
-from inferplate.bench.plots import draw
-from inferplate.bench.report import NAIVE, Grid, grids, markdown, number, question_grid
-from inferplate.bench.results import Question, Results, as_json, claim, median, ratio
-from inferplate.bench.run import Plan, takes_part
-from inferplate.bench.targets import BARE, INLINE, targets_grid
-from inferplate.errors import CheckFailed, InferplateError
-from inferplate.matrix import Variant
+from inferplate.errors import InferplateError
+from inferplate.template.variants import Variant
+from inferplate_tools.bench import command, models
+from inferplate_tools.bench.contestants import matches, numbers_in
+from inferplate_tools.bench.load import Closed, Open, Sample, offered, pacing, read_log, require
+from inferplate_tools.bench.peers import peer_names, read_peers
+from inferplate_tools.bench.plots import draw
+from inferplate_tools.bench.results import Question, Results, as_json, claim, median, ratio
+from inferplate_tools.bench.run import Plan, takes_part
+from inferplate_tools.bench.stages import BASELINES, Share, chosen, reference
+from inferplate_tools.bench.tables import NAIVE, Grid, grids, markdown, number, question_grid
+from inferplate_tools.bench.targets import BARE, INLINE, targets_grid
+from inferplate_tools.errors import CheckFailed
 
 TABULAR = Question("tabular", 1, "json", 1, Closed(16))
 

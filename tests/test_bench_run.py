@@ -14,7 +14,7 @@ def test_services_and_peers_are_measured_side_by_side(tmp_path: Path) -> None:
     selection = ["--framework", "fastapi", "--peer", "naive", "--wire", "json", "--wire", "typed"]
     loads = ["--connections", "4", "--open-loop", "100", "--rounds", "1", "--seconds", "1"]
     output = tmp_path / "results"
-    command = [sys.executable, "-m", "inferplate", "bench", *selection, *loads]
+    command = [sys.executable, "-m", "inferplate_tools.bench", *selection, *loads]
     command += ["--python", os.path.relpath(sys.executable, tmp_path), "--output", str(output)]
     done = subprocess.run(
         command,

@@ -1,4 +1,4 @@
-"""The checks of ``inferplate verify``: each of them fails on variants that are broken for it."""
+"""The checks of ``inferplate-verify``: each of them fails on variants that are broken for it."""
 
 import shutil
 from collections.abc import Callable
@@ -8,10 +8,10 @@ from typing import NamedTuple
 import pytest
 
 from inferplate import live, running
-from inferplate.checks import CHECKS
-from inferplate.errors import CheckFailed
-from inferplate.matrix import Variant
-from inferplate.workbench import Workbench
+from inferplate.template.variants import Variant
+from inferplate_tools.errors import CheckFailed
+from inferplate_tools.verify.checks import CHECKS
+from inferplate_tools.workbench import Workbench
 
 VARIANT = Variant("fastapi", "onnxruntime", "uvicorn")
 Breaks = Callable[..., Workbench]

@@ -15,13 +15,23 @@ import pytest
 from conftest import EVERY_VARIANT
 from history import repository
 
-from inferplate.matrix import axis_choices, read_choices, read_questions
-from inferplate.source import template_root
+from inferplate.template.questions import axis_choices, read_choices, read_questions
+from inferplate.template.source import template_root
+
+TOOLS = ("verify", "bench")
+"""Commands of developers: ``inferplate-verify`` and ``inferplate-bench``."""
+
+
+def command_line(*arguments: str) -> list[str]:
+    first, rest = arguments[:1], arguments[1:]
+    if first and first[0] in TOOLS:
+        return [sys.executable, "-m", f"inferplate_tools.{first[0]}", *rest]
+    return [sys.executable, "-m", "inferplate", *arguments]
 
 
 def inferplate(*arguments: str, columns: int = 120) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "inferplate", *arguments],
+        command_line(*arguments),
         capture_output=True,
         text=True,
         check=False,
@@ -35,8 +45,6 @@ def inferplate(*arguments: str, columns: int = 120) -> subprocess.CompletedProce
         ["--help"],
         ["new", "--help"],
         ["update", "--help"],
-        ["verify", "--help"],
-        ["bench", "--help"],
         ["variants"],
         ["variants", "--github"],
     ],
@@ -60,6 +68,7 @@ def test_start_up_imports_no_more_than_it_needs(arguments: Sequence[str]) -> Non
     )
     imported = set(done.stderr.split())
     assert "inferplate.cli" in imported
+    assert not any(name.startswith("inferplate_tools") for name in imported)
     unneeded = set() if arguments[0] == "variants" else {"jinja2"}  # for the validators of choices
     assert not imported & unneeded
     assert not imported & {
@@ -76,14 +85,14 @@ def test_without_a_command_it_helps() -> None:
     result = inferplate()
     assert result.returncode == 0
     assert "variants" in result.stdout
-    assert "verify" in result.stdout
+    assert "verify" not in result.stdout
 
 
 def test_the_exit_codes_are_told() -> None:
     assert "Exit codes: 0 done; 1 refused, failed" in inferplate("--help").stdout
 
 
-COMMANDS = ["", "new", "update", "status", "variants", "verify", "bench"]
+COMMANDS = ["", "new", "update", "status", "variants", *TOOLS]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -260,7 +269,7 @@ def test_lists_the_variants_as_a_matrix_of_a_workflow() -> None:
         (["variants", "--framework", "fastpi"], 1, "unknown framework 'fastpi': did you mean"),
         (["variants", "--json", "--github"], 1, "give --json or --github, not both"),
         (["variants", "--framwork", "ninja"], 2, "No such option: --framwork"),
-        (["verfy"], 2, "Did you mean 'verify'"),
+        (["updat"], 2, "Did you mean 'update'"),
         (["new"], 2, "Missing argument 'DEST'"),
         (
             ["new", "a", "--runtime", "xgboost", "--task", "text"],
@@ -292,7 +301,8 @@ def test_errors_are_one_line(arguments: Sequence[str], code: int, message: str) 
     assert result.returncode == code
     assert result.stdout == ""
     (line,) = result.stderr.splitlines()
-    assert line.startswith("inferplate: ")
+    name = f"inferplate-{arguments[0]}" if arguments[0] in TOOLS else "inferplate"
+    assert line.startswith(f"{name}: ")
     assert message in line
 
 
@@ -313,7 +323,7 @@ def test_verify_begins_no_further_check_when_it_is_interrupted(tmp_path: Path) -
     keep = tmp_path / "kept"
     selection = ["--framework", "fastapi", "--runtime", "python", "--server", "uvicorn"]
     verifying = subprocess.Popen(
-        [sys.executable, "-m", "inferplate", "verify", *selection, "--keep", str(keep)],
+        command_line("verify", *selection, "--keep", str(keep)),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
@@ -323,7 +333,7 @@ def test_verify_begins_no_further_check_when_it_is_interrupted(tmp_path: Path) -
     verifying.send_signal(signal.SIGTERM)
     _, error = verifying.communicate(timeout=120)
     assert verifying.returncode == 130
-    assert error.splitlines()[-1] == "inferplate: interrupted"
+    assert error.splitlines()[-1] == "inferplate-verify: interrupted"
     assert not (keep / "trained").exists()
 
 

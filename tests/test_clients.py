@@ -13,10 +13,10 @@ import tritonclient.http.aio
 from conftest import ALL_VARIANTS, Covers
 from tritonclient.utils import InferenceServerException, triton_to_np_dtype
 
-from inferplate.live import Golden
-from inferplate.matrix import Variant
-from inferplate.running import Service
-from inferplate.workbench import Workbench
+from inferplate.template.variants import Variant
+from inferplate_tools.golden import Golden
+from inferplate_tools.service import Service
+from inferplate_tools.workbench import Workbench
 
 PAIRS = [variant for variant in ALL_VARIANTS if variant.runtime == "onnxruntime"]
 TRANSFERS = list(itertools.product((False, True), (False, True), (None, "gzip", "deflate")))

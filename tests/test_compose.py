@@ -8,8 +8,8 @@ import pytest
 import yaml
 from conftest import ALL_VARIANTS
 
-from inferplate.matrix import Variant
-from inferplate.workbench import Workbench
+from inferplate.template.variants import Variant
+from inferplate_tools.workbench import Workbench
 from service.ops.process import EXIT_MARGIN
 from service.ops.settings import Settings
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from inferplate.checks import FOREIGN_PLUGINS
-from inferplate.matrix import Variant
-from inferplate.workbench import Workbench
+from inferplate.template.variants import Variant
+from inferplate_tools.verify.checks import FOREIGN_PLUGINS
+from inferplate_tools.workbench import Workbench
 
 CONFORMANCE = Path(__file__).parent / "conformance"
 FRAMEWORKS = ("fastapi", "litestar", "ninja")

@@ -19,9 +19,9 @@ from conftest import SERVER_VARIANTS, Covers
 from test_serving import Service as StandIn
 from test_serving import Start, eventually, in_background, projects, server, start, workers
 
-from inferplate.matrix import Variant
-from inferplate.running import Service
-from inferplate.workbench import Workbench
+from inferplate.template.variants import Variant
+from inferplate_tools.service import Service
+from inferplate_tools.workbench import Workbench
 
 __all__ = ["projects", "server", "start", "workers"]  # the fixtures of `test_serving`
 

@@ -9,14 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from inferplate.checks import CHECKS
-from inferplate.render import snapshot
-from inferplate.source import QUESTIONS, template_root
-from inferplate.workbench import project_environment
+from inferplate.template.render import snapshot
+from inferplate.template.source import QUESTIONS, template_root
+from inferplate_tools.verify.checks import CHECKS
+from inferplate_tools.workbench import project_environment
 
 ROOT = template_root()
 GUIDE = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-TOOL = ".venv/bin/inferplate"
+TOOLS = {
+    ".venv/bin/inferplate": "inferplate",
+    ".venv/bin/inferplate-verify": "inferplate_tools.verify",
+}
 RUNTIME = "centroids"
 
 
@@ -34,18 +37,18 @@ def new_files() -> dict[str, str]:
 
 
 def commands(text: str) -> list[list[str]]:
-    """Return the command lines of the tool."""
+    """Return the command lines of our tools."""
     blocks = re.findall(r"^ *```sh\n(.*?)^ *```$", text, re.MULTILINE | re.DOTALL)
     lines = [line.strip() for block in blocks for line in block.splitlines()]
-    return [shlex.split(line) for line in lines if line.startswith(TOOL)]
+    return [shlex.split(line) for line in lines if line.partition(" ")[0] in TOOLS]
 
 
 def run(checkout: Path, command: list[str]) -> str:
     """Run a command of the guide in a checkout, with the environment of these tests."""
     done = subprocess.run(
-        [sys.executable, "-m", "inferplate", *command[1:]],
+        [sys.executable, "-m", TOOLS[command[0]], *command[1:]],
         cwd=checkout,
-        env={**project_environment(), "PYTHONPATH": str(checkout / "src")},
+        env={**project_environment(), "PYTHONPATH": f"{checkout / 'src'}:{checkout / 'tools'}"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -59,7 +62,8 @@ def run(checkout: Path, command: list[str]) -> str:
 def checkout(tmp_path: Path) -> Path:
     """Return a checkout in which one may work."""
     folder = snapshot(ROOT, tmp_path / "inferplate")
-    shutil.copytree(ROOT / "src", folder / "src", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("src", "tools"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(ROOT / "tests/snapshots", folder / "tests/snapshots")
     return folder
 
@@ -80,7 +84,9 @@ def test_a_runtime_is_added_as_the_guide_says(checkout: Path) -> None:
     end = place.end()
     questions.write_text(text_before[:end] + choice + text_before[end:], encoding="utf-8")
 
-    assert "12 combinations" in run(checkout, [TOOL, "variants", "--runtime", RUNTIME])
+    assert "12 combinations" in run(
+        checkout, [".venv/bin/inferplate", "variants", "--runtime", RUNTIME]
+    )
     (verify,) = commands(text)
     report = run(checkout, verify)
     assert all(name in report for name in CHECKS)
@@ -99,6 +105,6 @@ def test_the_targets_files_and_folders_exist() -> None:
     for target in re.findall(r"(?:`|^)make ([a-z-]+)", GUIDE, re.MULTILINE):
         assert f"\n{target}: " in makefile, target
     written = {str(parent) for name in new_files() for parent in [name, *Path(name).parents]}
-    folders = "template|src|tests|docs|examples"
+    folders = "template|src|tools|tests|docs|examples"
     for name in re.findall(rf"`((?:{folders})/[\w./-]*|\w+\.(?:md|yml|toml))`", GUIDE):
         assert name.rstrip("/") in written or (ROOT / name).exists(), name

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from inferplate.running import Service, wait_until
-from inferplate.source import template_root
-from inferplate.wire import HeldRequest, post_json
-from inferplate.workbench import Workbench
+from inferplate.template.source import template_root
+from inferplate_tools.client import HeldRequest, post_json
+from inferplate_tools.service import Service, wait_until
+from inferplate_tools.workbench import Workbench
 
 PAGE = (template_root() / "docs/refuse-lookup-ragged.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)

@@ -12,7 +12,7 @@ import pytest
 @pytest.mark.slow
 def test_the_demo_ends_with_a_prediction(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "inferplate.demo", "demo"],
+        [sys.executable, "-m", "inferplate_tools.demo", "demo"],
         cwd=tmp_path,
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
         stdout=subprocess.PIPE,
@@ -32,7 +32,7 @@ def test_the_demo_leaves_other_folders_alone(tmp_path: Path) -> None:
     (tmp_path / "demo").mkdir()
     (tmp_path / "demo/mine.txt").write_text("mine", encoding="utf-8")
     done = subprocess.run(
-        [sys.executable, "-m", "inferplate.demo", "demo"],
+        [sys.executable, "-m", "inferplate_tools.demo", "demo"],
         cwd=tmp_path,
         capture_output=True,
         text=True,

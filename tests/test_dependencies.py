@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from conftest import COVERING_VARIANTS, Covers
 
-from inferplate.live import check_running
-from inferplate.matrix import Variant
-from inferplate.render import render
-from inferplate.workbench import Workbench
+from inferplate.template.render import render
+from inferplate.template.variants import Variant
+from inferplate_tools.verify.server import check_running
+from inferplate_tools.workbench import Workbench
 
 TORCH = "torch==2.13.0"
 

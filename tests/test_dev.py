@@ -11,10 +11,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from inferplate.matrix import Variant
-from inferplate.running import answers_ready, free_port, wait_until
-from inferplate.wire import ask
-from inferplate.workbench import Workbench, project_environment
+from inferplate.template.variants import Variant
+from inferplate_tools.client import ask
+from inferplate_tools.service import answers_ready, free_port, wait_until
+from inferplate_tools.workbench import Workbench, project_environment
 
 SERVERS = {"uvicorn": "1", "gunicorn": "2", "granian": "2", "hypercorn": "2"}
 """With how many workers each is tried: uvicorn without a main process of its own."""

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from conftest import ALL_VARIANTS
 
-from inferplate.matrix import Variant
-from inferplate.source import template_root
-from inferplate.workbench import Workbench
+from inferplate.template.source import template_root
+from inferplate.template.variants import Variant
+from inferplate_tools.workbench import Workbench
 from service.ops.settings import load_settings
 
 ONE_PER_RUNTIME = {variant.runtime: variant for variant in ALL_VARIANTS}

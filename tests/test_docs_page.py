@@ -14,11 +14,11 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
-from inferplate.live import Golden
-from inferplate.matrix import Variant
-from inferplate.running import Service
-from inferplate.wire import ask
-from inferplate.workbench import Workbench
+from inferplate.template.variants import Variant
+from inferplate_tools.client import ask
+from inferplate_tools.golden import Golden
+from inferplate_tools.service import Service
+from inferplate_tools.workbench import Workbench
 
 FLAGS = (
     "--headless",

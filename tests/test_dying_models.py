@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 from conftest import ALL_VARIANTS
 
-from inferplate.matrix import Variant
-from inferplate.running import Service, wait_until
-from inferplate.wire import ask, post_json
-from inferplate.workbench import Workbench
+from inferplate.template.variants import Variant
+from inferplate_tools.client import ask, post_json
+from inferplate_tools.service import Service, wait_until
+from inferplate_tools.workbench import Workbench
 
 pytestmark = pytest.mark.slow
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from conftest import SERVER_VARIANTS, Covers
 
-from inferplate.matrix import Variant
-from inferplate.running import Service, wait_until
-from inferplate.workbench import Workbench
+from inferplate.template.variants import Variant
+from inferplate_tools.service import Service, wait_until
+from inferplate_tools.workbench import Workbench
 
 SIGNAL_AFTER = """
 import os

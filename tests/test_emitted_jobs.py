@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import yaml
 
-from inferplate.matrix import Variant
-from inferplate.render import render
-from inferplate.workbench import Workbench, project_environment
+from inferplate.template.render import render
+from inferplate.template.variants import Variant
+from inferplate_tools.workbench import Workbench, project_environment
 
 CHECKS = ['pip install "uv>=0.9"', "make lint", "make test"]
 LAX = {"if", "continue-on-error", "allow_failure", "when", "shell"}

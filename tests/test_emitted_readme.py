@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 from conftest import COVERING_VARIANTS, FURTHER_TASKS
 
-from inferplate.matrix import Variant, axis_choices, read_questions
-from inferplate.running import Service
-from inferplate.source import template_root
-from inferplate.wire import post_json
-from inferplate.workbench import Workbench
+from inferplate.template.questions import axis_choices, read_questions
+from inferplate.template.source import template_root
+from inferplate.template.variants import Variant
+from inferplate_tools.client import post_json
+from inferplate_tools.service import Service
+from inferplate_tools.workbench import Workbench
 from service.ops.settings import settings_table
 
 pytestmark = pytest.mark.slow

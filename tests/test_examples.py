@@ -5,8 +5,8 @@ import sys
 
 import yaml
 
-from inferplate.matrix import read_choices, read_questions
-from inferplate.source import template_root
+from inferplate.template.questions import read_choices, read_questions
+from inferplate.template.source import template_root
 
 EXAMPLES = template_root() / "examples"
 COLUMNS = ("framework", "runtime", "server", "ci")

@@ -9,8 +9,8 @@ from faults.drawn import draw
 from faults.fault import Fault, FaultError, planted, reasons
 from faults.trial import Trials
 
-from inferplate.source import template_root
-from inferplate.workbench import Workbench
+from inferplate.template.source import template_root
+from inferplate_tools.workbench import Workbench
 
 PLANTED = list(planted())
 SAMPLE = (

@@ -12,10 +12,10 @@ import pytest
 from conftest import ALL_VARIANTS, EVERY_VARIANT
 from plans import ROWS, WHOLE
 
-from inferplate.matrix import Variant
-from inferplate.running import Service
-from inferplate.wire import alike, ask, post_json
-from inferplate.workbench import Workbench
+from inferplate.template.variants import Variant
+from inferplate_tools.client import alike, ask, post_json
+from inferplate_tools.service import Service
+from inferplate_tools.workbench import Workbench
 
 SEEDED = ("src/service/predict.py", "tests/golden.json", "tests/test_model.py")
 EXAMPLES = [

@@ -20,10 +20,10 @@ import torch
 from conftest import Covers
 from magika.types import OverwriteReason
 
-from inferplate.matrix import Variant
-from inferplate.running import Service
-from inferplate.wire import JSON_LENGTH, Response, ask, post_json
-from inferplate.workbench import Workbench
+from inferplate.template.variants import Variant
+from inferplate_tools.client import JSON_LENGTH, Response, ask, post_json
+from inferplate_tools.service import Service
+from inferplate_tools.workbench import Workbench
 
 pytestmark = pytest.mark.slow
 

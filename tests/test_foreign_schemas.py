@@ -16,8 +16,8 @@ from typing import Final
 import pytest
 from conftest import FOREIGN
 
-from inferplate.checks import FOREIGN_PLUGINS
-from inferplate.workbench import Workbench
+from inferplate_tools.verify.checks import FOREIGN_PLUGINS
+from inferplate_tools.workbench import Workbench
 
 FRAMEWORKS: Final = ("fastapi", "litestar", "ninja")
 SCHEMAS: Final = sorted(path.parent.name for path in FOREIGN.glob("*/predict.py"))

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from conftest import ALL_VARIANTS
 
-from inferplate.facts import read_facts
-from inferplate.source import template_root
-from inferplate.workbench import Workbench
+from inferplate.template.source import template_root
+from inferplate_tools.verify.facts import read_facts
+from inferplate_tools.workbench import Workbench
 
 ROOT = template_root()
 TEMPLATE = ROOT / "template"

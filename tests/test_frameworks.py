@@ -12,9 +12,9 @@ from typing import Final
 
 import pytest
 
-from inferplate.checks import FOREIGN_PLUGINS
-from inferplate.matrix import Variant
-from inferplate.workbench import Workbench
+from inferplate.template.variants import Variant
+from inferplate_tools.verify.checks import FOREIGN_PLUGINS
+from inferplate_tools.workbench import Workbench
 
 NATIVE = Path(__file__).parent / "native"
 _EDITS: Final = {

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from inferplate.errors import CheckFailed
-from inferplate.live import Golden
-from inferplate.source import template_root
+from inferplate.template.source import template_root
+from inferplate_tools.errors import CheckFailed
+from inferplate_tools.golden import Golden
 
 PREDICT = """
 import numpy as np

@@ -38,13 +38,15 @@ from mirrors import Folder, Index, Proxy, folder_of, serving
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from inferplate.errors import CheckFailed
-from inferplate.facts import read_facts
-from inferplate.live import Golden, check_ready
-from inferplate.matrix import AXES, Variant
-from inferplate.source import template_root
-from inferplate.wire import ask
-from inferplate.workbench import Workbench
+from inferplate.template.questions import AXES
+from inferplate.template.source import template_root
+from inferplate.template.variants import Variant
+from inferplate_tools.client import ask
+from inferplate_tools.errors import CheckFailed
+from inferplate_tools.golden import Golden
+from inferplate_tools.verify.facts import read_facts
+from inferplate_tools.verify.server import check_ready
+from inferplate_tools.workbench import Workbench
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("engine")]
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from conftest import SERVER_VARIANTS, Covers
 
-from inferplate.live import Golden
-from inferplate.matrix import Variant
-from inferplate.running import Service
-from inferplate.workbench import Workbench
+from inferplate.template.variants import Variant
+from inferplate_tools.golden import Golden
+from inferplate_tools.service import Service
+from inferplate_tools.workbench import Workbench
 
 ROUNDS = 15
 REJECTED: tuple[tuple[str, int, dict[str, str], int], ...] = (

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from conftest import ALL_VARIANTS, COVERING_VARIANTS
 
-from inferplate.dependencies import distributions
-from inferplate.errors import CheckFailed
-from inferplate.facts import read_facts
-from inferplate.matrix import Variant
-from inferplate.source import template_root
-from inferplate.workbench import Workbench
+from inferplate.template.source import template_root
+from inferplate.template.variants import Variant
+from inferplate_tools.errors import CheckFailed
+from inferplate_tools.verify.dependencies import distributions
+from inferplate_tools.verify.facts import read_facts
+from inferplate_tools.workbench import Workbench
 
 CONTRACTS = Path(__file__).with_name("importlinter.ini")
 

@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 from conftest import ALL_VARIANTS, Covers
 
-from inferplate.live import Golden, in_flight
-from inferplate.matrix import Variant
-from inferplate.running import Service, wait_until
-from inferplate.wire import HOST, json_request, post_json, samples
-from inferplate.workbench import Workbench
+from inferplate.template.variants import Variant
+from inferplate_tools.client import HOST, json_request, post_json, samples
+from inferplate_tools.golden import Golden
+from inferplate_tools.service import Service, wait_until
+from inferplate_tools.verify.server import in_flight
+from inferplate_tools.workbench import Workbench
 
 RUNTIME = Path(__file__).parent / "serving" / "held_runtime.py"
 PAIRS = [variant for variant in ALL_VARIANTS if variant.runtime == "python"]

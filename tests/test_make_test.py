@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from inferplate.render import render
-from inferplate.source import template_root
+from inferplate.template.render import render
+from inferplate.template.source import template_root
 
 
 @pytest.mark.parametrize("target", ["test", "test-quick", "test-images"])

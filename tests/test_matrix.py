@@ -9,22 +9,11 @@ import pytest
 import yaml
 
 from inferplate.errors import InferplateError
-from inferplate.hygiene import tree
-from inferplate.matrix import (
-    AXES,
-    Variant,
-    axis_choices,
-    covering,
-    github_matrix,
-    is_asked,
-    read_questions,
-    refusal,
-    select,
-    served,
-    variants,
-)
-from inferplate.render import render
-from inferplate.source import template_root
+from inferplate.template.questions import AXES, axis_choices, is_asked, read_questions, refusal
+from inferplate.template.render import render
+from inferplate.template.source import template_root
+from inferplate.template.variants import Variant, covering, github_matrix, select, served, variants
+from inferplate_tools.verify.hygiene import tree
 
 QUESTIONS = read_questions(template_root())
 FOLDERS = {

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from conftest import Covers
 
-from inferplate.matrix import Variant
-from inferplate.workbench import Workbench
+from inferplate.template.variants import Variant
+from inferplate_tools.workbench import Workbench
 
 MUTATE = Path(__file__).parent / "mutations/mutate.py"
 COUNT = 17_000

@@ -31,14 +31,14 @@ from prompt_toolkit.application import create_app_session
 from prompt_toolkit.input import create_pipe_input
 from prompt_toolkit.output import DummyOutput
 
-from inferplate import new as new_module
-from inferplate.apply import apply
+from inferplate.commands import new as new_module
 from inferplate.git import Git
-from inferplate.plan import plan_update
-from inferplate.project import Project
-from inferplate.render import render
-from inferplate.source import PUBLIC_ADDRESS, installed_version
-from inferplate.workbench import Workbench
+from inferplate.project.apply import apply
+from inferplate.project.plan import plan_update
+from inferplate.project.project import Project
+from inferplate.template.render import render
+from inferplate.template.source import PUBLIC_ADDRESS, installed_version
+from inferplate_tools.workbench import Workbench
 
 ENTER, CTRL_C = "\r", "\x03"
 

@@ -18,11 +18,11 @@ from conftest import ALL_VARIANTS
 from prometheus_client.parser import text_string_to_metric_families
 from promql_parser import Expr, VectorSelector, parse, walk
 
-from inferplate.live import Golden
-from inferplate.running import Service, free_port, wait_until
-from inferplate.source import template_root
-from inferplate.wire import HOST, ask, post_json
-from inferplate.workbench import Workbench
+from inferplate.template.source import template_root
+from inferplate_tools.client import HOST, ask, post_json
+from inferplate_tools.golden import Golden
+from inferplate_tools.service import Service, free_port, wait_until
+from inferplate_tools.workbench import Workbench
 
 SERVICE = template_root() / "template/service"
 DASHBOARD = SERVICE / "deploy/grafana/dashboards/service.json"

@@ -10,9 +10,9 @@ import openai
 import pytest
 from conftest import ALL_VARIANTS, FURTHER_TASKS
 
-from inferplate.matrix import Variant
-from inferplate.running import Service
-from inferplate.workbench import Workbench
+from inferplate.template.variants import Variant
+from inferplate_tools.service import Service
+from inferplate_tools.workbench import Workbench
 
 PAIRS = [
     variant

@@ -6,9 +6,9 @@ import pytest
 from conftest import EVERY_VARIANT
 from openapi_spec_validator import validate
 
-from inferplate.matrix import Variant
-from inferplate.openapi import document, snapshot_path
-from inferplate.workbench import Workbench
+from inferplate.template.variants import Variant
+from inferplate_tools.verify.openapi import document, snapshot_path
+from inferplate_tools.workbench import Workbench
 
 BY_EXAMPLE = list({variant.task: variant for variant in reversed(EVERY_VARIANT)}.values())
 """One for each task."""

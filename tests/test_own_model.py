@@ -10,11 +10,11 @@ from conftest import ALL_VARIANTS, COVERING_VARIANTS, Covers
 from history import MakeProject, commit, update
 
 from inferplate.git import Git
-from inferplate.live import Golden
-from inferplate.matrix import Variant
-from inferplate.running import Service
-from inferplate.wire import alike, decode_outputs, post_json
-from inferplate.workbench import Workbench
+from inferplate.template.variants import Variant
+from inferplate_tools.client import alike, decode_outputs, post_json
+from inferplate_tools.golden import Golden
+from inferplate_tools.service import Service
+from inferplate_tools.workbench import Workbench
 
 pytestmark = pytest.mark.slow
 

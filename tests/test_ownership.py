@@ -29,16 +29,16 @@ from history import (
     update,
 )
 
-from inferplate.errors import CheckFailed
+from inferplate.commands.status import status
 from inferplate.git import Git
-from inferplate.matrix import Variant
-from inferplate.ownership import users_patterns
-from inferplate.project import Project
-from inferplate.running import Service, free_port
-from inferplate.source import template_root
-from inferplate.status import status
-from inferplate.wire import ask
-from inferplate.workbench import Workbench
+from inferplate.project.project import Project
+from inferplate.template.ownership import users_patterns
+from inferplate.template.source import template_root
+from inferplate.template.variants import Variant
+from inferplate_tools.client import ask
+from inferplate_tools.errors import CheckFailed
+from inferplate_tools.service import Service, free_port
+from inferplate_tools.workbench import Workbench
 
 NEEDS = {
     "fastapi": "FastAPI needs an APIRouter",

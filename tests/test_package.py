@@ -12,11 +12,11 @@ from conftest import EVERY_VARIANT
 from history import OLDEST, files, first, history, release, repository
 
 from inferplate.git import Git
-from inferplate.hygiene import tree
-from inferplate.project import Project
-from inferplate.releases import address
-from inferplate.source import PUBLIC_ADDRESS, installed_version, template_root
-from inferplate.workbench import Workbench
+from inferplate.project.project import Project
+from inferplate.template.releases import address
+from inferplate.template.source import PUBLIC_ADDRESS, installed_version, template_root
+from inferplate_tools.verify.hygiene import tree
+from inferplate_tools.workbench import Workbench
 
 
 @pytest.fixture(scope="module")
@@ -34,21 +34,28 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_wheel_carries_the_template(installed: Path) -> None:
     carried = tree(installed / "inferplate/_template")
     expected = {"copier.yml": (template_root() / "copier.yml").read_bytes()}
-    for folder in ("template", "tests/snapshots"):
-        for name, content in tree(template_root() / folder).items():
-            if not re.search(r"(^|/)(__pycache__|\.\w+_cache)/", name):
-                expected[f"{folder}/{name}"] = content
+    for name, content in tree(template_root() / "template").items():
+        if not re.search(r"(^|/)(__pycache__|\.\w+_cache)/", name):
+            expected[f"template/{name}"] = content
     assert {name: carried.get(name) for name in expected} == expected
 
 
-def test_the_wheel_carries_what_is_measured(installed: Path) -> None:
-    carried = tree(installed / "inferplate/_benchmarks")
-    for folder in ("peers", "service"):
-        files = tree(template_root() / "benchmarks" / folder)
-        expected = {f"{folder}/{name}": files[name] for name in files if "__pycache__" not in name}
-        assert expected
-        assert {name: carried.get(name) for name in expected} == expected
-    assert (installed / "inferplate/bench/load.lua").is_file()
+def test_the_wheel_carries_nothing_of_developers(installed: Path) -> None:
+    assert {path.name for path in installed.iterdir() if path.suffix != ".dist-info"} == {
+        "inferplate"
+    }
+    (metadata,) = installed.glob("*.dist-info/METADATA")
+    required = re.findall(r"^Requires-Dist: ([\w-]+)", metadata.read_text("utf-8"), re.MULTILINE)
+    imported = {
+        name
+        for path in (installed / "inferplate").rglob("*.py")
+        if "_template" not in path.parts
+        for name in re.findall(r"^\s*(?:from|import) (\w+)", path.read_text("utf-8"), re.MULTILINE)
+    }
+    modules = {"pyyaml": "yaml"}
+    assert {modules.get(name, name) for name in required} == (
+        imported - set(sys.stdlib_module_names) - {"inferplate"}
+    )
 
 
 def test_the_wheel_says_under_which_terms_it_comes(installed: Path) -> None:
@@ -73,7 +80,11 @@ def test_the_installed_tool_finds_it(installed: Path, tmp_path: Path) -> None:
     offered = [variant for variant in EVERY_VARIANT if variant.framework == "ninja"]
     assert f"{len(offered)} combinations" in done.stdout
     done = subprocess.run(
-        [sys.executable, "-c", "from inferplate.source import template_root as t; print(t())"],
+        [
+            sys.executable,
+            "-c",
+            "from inferplate.template import source as s; print(s.template_root())",
+        ],
         env={"PYTHONPATH": str(installed)},
         capture_output=True,
         text=True,

@@ -21,10 +21,10 @@ from onnx import TensorProto, helper
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from inferplate.running import free_port, wait_until
-from inferplate.source import template_root
-from inferplate.wire import ask
-from inferplate.workbench import project_environment
+from inferplate.template.source import template_root
+from inferplate_tools.client import ask
+from inferplate_tools.service import free_port, wait_until
+from inferplate_tools.workbench import project_environment
 
 PEERS = template_root() / "benchmarks" / "peers"
 NAMES = sorted(path.parent.name for path in PEERS.glob("*/peer.toml"))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from inferplate.source import template_root
+from inferplate.template.source import template_root
 
 PICTURES = template_root() / "docs/pictures"
 LARGEST = 200_000

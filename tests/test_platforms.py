@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from conftest import COVERING_VARIANTS, Covers
 
-from inferplate.render import render
-from inferplate.workbench import Workbench
+from inferplate.template.render import render
+from inferplate_tools.workbench import Workbench
 
 PLATFORMS = {
     "macOS 14 on Apple silicon": "aarch64-apple-darwin",

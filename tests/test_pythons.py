@@ -9,11 +9,11 @@ import pytest
 from conftest import COVERING_VARIANTS, Covers
 from test_dependencies import install
 
-from inferplate.live import check_running
-from inferplate.matrix import read_questions
-from inferplate.render import render
-from inferplate.source import template_root
-from inferplate.workbench import Workbench
+from inferplate.template.questions import read_questions
+from inferplate.template.render import render
+from inferplate.template.source import template_root
+from inferplate_tools.verify.server import check_running
+from inferplate_tools.workbench import Workbench
 
 PYTHONS = [str(version) for version in read_questions(template_root())["python_version"]["choices"]]
 SMALL = [

@@ -9,13 +9,14 @@ import pytest
 from conftest import Run
 from history import NEWEST, MakeProject, commit, edit, new, save
 
-from inferplate import new as new_module
+from inferplate.commands import new as new_module
 from inferplate.git import Git
-from inferplate.hygiene import tree
-from inferplate.matrix import AXES, axis_choices, read_questions, variants
-from inferplate.project import Project
-from inferplate.render import render
-from inferplate.source import PUBLIC_ADDRESS, template_root
+from inferplate.project.project import Project
+from inferplate.template.questions import AXES, axis_choices, read_questions
+from inferplate.template.render import render
+from inferplate.template.source import PUBLIC_ADDRESS, template_root
+from inferplate.template.variants import variants
+from inferplate_tools.verify.hygiene import tree
 
 README = (template_root() / "README.md").read_text(encoding="utf-8")
 DOCUMENTS = [
@@ -57,7 +58,6 @@ def anchors(document: Path) -> set[str]:
 def test_documents_install_from_the_same_place(template: Path, tmp_path: Path) -> None:
     text = (template / "template/inferplate.jinja").read_text(encoding="utf-8")
     (source,) = re.findall(r'set install = "(.+)"', text)
-    bench = "inferplate[bench]" if source == "inferplate" else f"inferplate[bench] @ {source}"
     emitted = render(template, tmp_path / "service", {}) / "README.md"
     found = [
         shlex.split(line, comments=True)[-1]
@@ -65,8 +65,8 @@ def test_documents_install_from_the_same_place(template: Path, tmp_path: Path) -
         for line in document.read_text(encoding="utf-8").splitlines()
         if re.match(r"(pipx?|uv tool|uv pip) install .*\binferplate\b", line.strip())
     ]
-    assert len(found) >= 4
-    assert {*found} == {source, bench}
+    assert len(found) >= 2
+    assert {*found} == {source}
 
 
 def test_the_matrix_is_the_templates() -> None:

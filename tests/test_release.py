@@ -11,9 +11,9 @@ import yaml
 from history import commit, edit, repository
 
 from inferplate.git import Git
-from inferplate.releases import CHANGELOG
-from inferplate.source import template_root
-from inferplate.workbench import Workbench
+from inferplate.template.releases import CHANGELOG
+from inferplate.template.source import template_root
+from inferplate_tools.workbench import Workbench
 
 TAG = "v0.1.0"
 CHECK = ".github/check_release.py"

@@ -9,8 +9,15 @@ from history import NEWEST, history, repository
 
 from inferplate.errors import InferplateError
 from inferplate.git import without_credentials
-from inferplate.releases import Releases, address, by_version, changes_between, newest, parse
-from inferplate.workbench import Workbench
+from inferplate.template.releases import (
+    Releases,
+    address,
+    by_version,
+    changes_between,
+    newest,
+    parse,
+)
+from inferplate_tools.workbench import Workbench
 
 CHANGELOG = """# Changelog
 

@@ -11,10 +11,10 @@ import pytest
 from conftest import COVERING_VARIANTS
 
 from inferplate.errors import InferplateError
-from inferplate.hygiene import problems, tree
-from inferplate.matrix import Variant
-from inferplate.render import render
-from inferplate.source import template_root
+from inferplate.template.render import render
+from inferplate.template.source import template_root
+from inferplate.template.variants import Variant
+from inferplate_tools.verify.hygiene import problems, tree
 
 ANSWERS_FILE = ".copier-answers.yml"
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from inferplate.git import Git
-from inferplate.matrix import read_questions
-from inferplate.source import template_root
+from inferplate.template.questions import read_questions
+from inferplate.template.source import template_root
 
 ROOT = template_root()
 PROGRAMS = Path(sys.executable).parent

@@ -17,11 +17,11 @@ import uvloop
 from balancer import Balancer
 from conftest import Covers
 
-from inferplate.live import Golden
-from inferplate.matrix import Variant
-from inferplate.running import Service
-from inferplate.wire import HOST, Response, alike, binary_request, decode_outputs, post_json
-from inferplate.workbench import Workbench
+from inferplate.template.variants import Variant
+from inferplate_tools.client import HOST, Response, alike, binary_request, decode_outputs, post_json
+from inferplate_tools.golden import Golden
+from inferplate_tools.service import Service
+from inferplate_tools.workbench import Workbench
 
 VARIANTS = [
     Variant("fastapi", "onnxruntime", "uvicorn"),

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from conftest import ALL_VARIANTS
 
-from inferplate.matrix import Variant
-from inferplate.workbench import Workbench
+from inferplate.template.variants import Variant
+from inferplate_tools.workbench import Workbench
 
 RUNTIMES = sorted({variant.runtime for variant in ALL_VARIANTS})
 PROBE = """

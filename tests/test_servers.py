@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 from conftest import ALL_VARIANTS, Covers
 
-from inferplate.errors import CheckFailed
-from inferplate.live import Golden, check_predictions, check_running
-from inferplate.matrix import Variant
-from inferplate.running import Service, wait_until
-from inferplate.workbench import Workbench
+from inferplate.template.variants import Variant
+from inferplate_tools.errors import CheckFailed
+from inferplate_tools.golden import Golden
+from inferplate_tools.service import Service, wait_until
+from inferplate_tools.verify.server import check_predictions, check_running
+from inferplate_tools.workbench import Workbench
 
 PAIRS = [variant for variant in ALL_VARIANTS if variant.runtime == "onnxruntime"]
 SETTINGS = {"SERVICE_WORKERS": "2", "SERVICE_THREADS": "1"}

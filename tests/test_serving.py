@@ -24,8 +24,8 @@ from typing import Any
 
 import pytest
 
-from inferplate.running import free_port
-from inferplate.source import template_root
+from inferplate.template.source import template_root
+from inferplate_tools.service import free_port
 
 pytestmark = pytest.mark.slow
 

@@ -15,11 +15,11 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
-from inferplate.matrix import Variant
-from inferplate.running import Service
-from inferplate.source import template_root
-from inferplate.wire import ask
-from inferplate.workbench import Workbench
+from inferplate.template.source import template_root
+from inferplate.template.variants import Variant
+from inferplate_tools.client import ask
+from inferplate_tools.service import Service
+from inferplate_tools.workbench import Workbench
 
 ROOT = template_root()
 DOCS = ROOT / "docs"

@@ -21,11 +21,11 @@ from history import (
     update,
 )
 
-from inferplate import status as status_module
-from inferplate.project import Project
-from inferplate.source import template_root
-from inferplate.status import status
-from inferplate.workbench import Workbench
+from inferplate.commands import status as status_module
+from inferplate.commands.status import status
+from inferplate.project.project import Project
+from inferplate.template.source import template_root
+from inferplate_tools.workbench import Workbench
 
 
 def test_says_version_answers_edits_and_what_is_yours(make_project: MakeProject) -> None:

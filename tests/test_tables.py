@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from inferplate.matrix import Variant
-from inferplate.workbench import Workbench
+from inferplate.template.variants import Variant
+from inferplate_tools.workbench import Workbench
 
 COMMON = """
 import contextlib, io, json, sys

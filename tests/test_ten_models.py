@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from inferplate.matrix import Variant
-from inferplate.running import Service
-from inferplate.source import template_root
-from inferplate.wire import alike, post_json
-from inferplate.workbench import Workbench
+from inferplate.template.source import template_root
+from inferplate.template.variants import Variant
+from inferplate_tools.client import alike, post_json
+from inferplate_tools.service import Service
+from inferplate_tools.workbench import Workbench
 
 TEN = template_root() / "benchmarks/ten_models"
 MODELS: dict[str, Any] = tomllib.loads((TEN / "models.toml").read_text(encoding="utf-8"))

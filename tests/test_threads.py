@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from conftest import ALL_VARIANTS, Covers
 
-from inferplate.matrix import Variant
-from inferplate.running import Service
-from inferplate.workbench import Workbench
+from inferplate.template.variants import Variant
+from inferplate_tools.service import Service
+from inferplate_tools.workbench import Workbench
 
 pytestmark = pytest.mark.slow
 

@@ -41,14 +41,14 @@ from history import (
     update,
 )
 
-from inferplate import rendered
 from inferplate.errors import InferplateError
 from inferplate.git import Git, GitError
-from inferplate.matrix import Variant
-from inferplate.project import Project
-from inferplate.render import render
-from inferplate.source import template_root
-from inferplate.workbench import Workbench
+from inferplate.project import sides
+from inferplate.project.project import Project
+from inferplate.template.render import render
+from inferplate.template.source import template_root
+from inferplate.template.variants import Variant
+from inferplate_tools.workbench import Workbench
 
 DEFAULT = ALL_VARIANTS[0]
 FRAMEWORKS, RUNTIMES, SERVERS = (
@@ -487,7 +487,7 @@ def test_uv_lock_follows_the_dependencies(
     project = make_project()
     save(project, {"uv.lock": new("old\n")})
     uv = tmp_path / "uv"
-    which = "inferplate.lockfile.shutil.which"
+    which = "inferplate.project.lockfile.shutil.which"
     monkeypatch.setattr(which, lambda _: str(uv) if script else None)
     uv.write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
     uv.chmod(0o755)
@@ -846,7 +846,7 @@ def renders_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
             kept[version] = render(template, tmp_path / "renders" / version, answers)
         return Path(shutil.copytree(kept[version], folder))
 
-    monkeypatch.setattr(rendered, "render", render_once)
+    monkeypatch.setattr(sides, "render", render_once)
 
 
 @pytest.mark.usefixtures("renders_once")

@@ -13,11 +13,11 @@ import pytest
 from onnx import TensorProto, helper
 from PIL import Image
 
-from inferplate.matrix import Variant
-from inferplate.running import Service
-from inferplate.source import template_root
-from inferplate.wire import ask
-from inferplate.workbench import Workbench
+from inferplate.template.source import template_root
+from inferplate.template.variants import Variant
+from inferplate_tools.client import ask
+from inferplate_tools.service import Service
+from inferplate_tools.workbench import Workbench
 
 PAGE: Final = (template_root() / "docs/image.md").read_text(encoding="utf-8")
 PREDICT: Final = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)[0]

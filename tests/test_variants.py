@@ -1,12 +1,12 @@
-"""Every check of every variant, by the code of ``inferplate verify``."""
+"""Every check of every variant, by the code of ``inferplate-verify``."""
 
 from collections import Counter
 
 from conftest import Covers, plan_checks
 
-from inferplate.checks import Check
-from inferplate.matrix import Variant
-from inferplate.workbench import Workbench
+from inferplate.template.variants import Variant
+from inferplate_tools.verify.checks import Check
+from inferplate_tools.workbench import Workbench
 
 TOTALS = Counter(check.name for _, check in plan_checks(quick=False))
 

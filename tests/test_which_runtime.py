@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from test_first_predict import check_code
 
-from inferplate.matrix import Variant
-from inferplate.running import Service
-from inferplate.source import template_root
-from inferplate.wire import post_json
-from inferplate.workbench import Workbench
+from inferplate.template.source import template_root
+from inferplate.template.variants import Variant
+from inferplate_tools.client import post_json
+from inferplate_tools.service import Service
+from inferplate_tools.workbench import Workbench
 
 PAGE = (template_root() / "docs/which-runtime.md").read_text(encoding="utf-8")
 EXPORT, JOBLIB = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)

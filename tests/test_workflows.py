@@ -17,9 +17,9 @@ from conftest import ALL_VARIANTS
 from history import NEWEST, OLDEST, MakeProject, commit, edit, first, history, repository
 
 from inferplate.git import Git
-from inferplate.render import render
-from inferplate.source import template_root
-from inferplate.workbench import Workbench
+from inferplate.template.render import render
+from inferplate.template.source import template_root
+from inferplate_tools.workbench import Workbench
 
 PROGRAMS = Path(sys.executable).parent
 INSTALLING = (

@@ -30,12 +30,12 @@ from typing import Any, Final
 
 from count import MODELS, TEN, TITLES
 
-from inferplate.matrix import Variant
-from inferplate.render import render
-from inferplate.running import free_port, wait_until
-from inferplate.source import template_root
-from inferplate.wire import HOST, JSON_LENGTH, Response, alike, ask, post_json
-from inferplate.workbench import project_environment
+from inferplate.template.render import render
+from inferplate.template.source import template_root
+from inferplate.template.variants import Variant
+from inferplate_tools.client import HOST, JSON_LENGTH, Response, alike, ask, post_json
+from inferplate_tools.service import free_port, wait_until
+from inferplate_tools.workbench import project_environment
 
 READY_SECONDS: Final = 120
 TOLERANCE: Final = 1e-4

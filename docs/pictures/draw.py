@@ -19,10 +19,10 @@ from rich.console import Console
 from rich.terminal_theme import MONOKAI
 from rich.text import Text
 
-from inferplate.render import snapshot
-from inferplate.running import Service
-from inferplate.source import template_root
-from inferplate.workbench import project_environment
+from inferplate.template.render import snapshot
+from inferplate.template.source import template_root
+from inferplate_tools.service import Service
+from inferplate_tools.workbench import project_environment
 
 PROGRAMS: Final = Path(sys.executable).parent
 PROJECT: Final = "iris"

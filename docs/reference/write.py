@@ -13,8 +13,8 @@ from typing import Any, Final
 
 from prometheus_client.metrics import MetricWrapperBase
 
-from inferplate.matrix import read_choices, read_questions
-from inferplate.source import template_root
+from inferplate.template.questions import read_choices, read_questions
+from inferplate.template.source import template_root
 
 ROOT: Final = template_root()
 SERVICE: Final = ROOT / "template/service/src"

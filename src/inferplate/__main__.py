@@ -1,22 +1,13 @@
-"""Runs the command line, which Ctrl-C ends with one line from the first moment."""
+"""Runs the command line."""
 
-import sys
-from typing import Final
+from typing import NoReturn
 
-_INTERRUPTED: Final = 130
+from inferplate.entry import start
 
 
-def main() -> None:
+def main() -> NoReturn:
     """Run the command line and exit with its code."""
-    try:
-        from inferplate.cli import run
-
-        code = run()
-    except KeyboardInterrupt:
-        code = _INTERRUPTED
-    if code == _INTERRUPTED:
-        sys.stderr.write("inferplate: interrupted\n")
-    sys.exit(code)
+    start("inferplate", "inferplate.cli")
 
 
 if __name__ == "__main__":

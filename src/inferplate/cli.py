@@ -1,31 +1,25 @@
 """The command line. What a command needs beyond the questions is imported when it runs."""
 
 from collections.abc import Mapping
-from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from inferplate.bench.command import bench
-from inferplate.errors import CheckFailed, InferplateError, unknown
-from inferplate.matrix import (
-    AXES,
-    Variant,
-    axis_choices,
-    covering,
-    github_matrix,
-    read_choices,
-    read_questions,
-    select,
-    variants,
+from inferplate.errors import InferplateError
+from inferplate.options import (
+    Covering,
+    Framework,
+    Runtime,
+    Server,
+    Task,
+    choice_of,
+    selected_variants,
+    values_of_questions,
 )
-from inferplate.source import template_root
-
-if TYPE_CHECKING:
-    from inferplate.checks import Check
-    from inferplate.verify import Result
-    from inferplate.workbench import Workbench
+from inferplate.template.questions import AXES, axis_choices, read_choices, read_questions
+from inferplate.template.source import template_root
+from inferplate.template.variants import Variant, github_matrix
 
 app = typer.Typer(
     invoke_without_command=True,
@@ -35,54 +29,15 @@ app = typer.Typer(
 )
 
 
-@cache
-def _values_of_questions() -> dict[str, str]:
-    """Say for the help what each question that is asked takes; nothing without a template."""
-    try:
-        questions = read_questions(template_root())
-    except InferplateError:  # which the command will tell
-        return {}
-    return {
-        name: ", ".join(choice.value for choice in read_choices(question.get("choices", ())))
-        for name, question in questions.items()
-        if question.get("when") is not False
-    }
-
-
-def _with_values(help: str, axis: str) -> str:
-    return f"{help.rstrip('.')}: {_values_of_questions().get(axis, '')}."
-
-
 def _other_answers() -> str:
     """List the questions without an option of their own, and what they take."""
-    others = {name: values for name, values in _values_of_questions().items() if name not in AXES}
+    others = {name: values for name, values in values_of_questions().items() if name not in AXES}
     listed = (f"{name} ({values})" if values else name for name, values in others.items())
     return f"Answer another question; repeatable: {', '.join(listed)}."
 
 
-def _axis(axis: str, help: str) -> Any:
-    """Make an option for the choices of an axis, which shells can complete."""
-
-    def complete(incomplete: str) -> list[tuple[str, str]]:
-        choices = axis_choices(read_questions(template_root()))[axis]
-        found = [choice for choice in choices if choice.value.startswith(incomplete)]
-        return [(choice.value, choice.label) for choice in found]
-
-    return typer.Option(metavar="NAME", help=_with_values(help, axis), autocompletion=complete)
-
-
-Framework = Annotated[list[str] | None, _axis("framework", "Only this web framework; repeatable.")]
-Runtime = Annotated[list[str] | None, _axis("runtime", "Only this model runtime; repeatable.")]
-Server = Annotated[list[str] | None, _axis("server", "Only this server; repeatable.")]
-Task = Annotated[list[str] | None, _axis("task", "Only this task; repeatable.")]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print nothing unless it fails.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")]
-Covering = Annotated[
-    bool,
-    typer.Option(
-        "--covering", help="Only a few that cover every framework, runtime, server and task."
-    ),
-]
 
 
 def _complete_setting(incomplete: str) -> list[str]:
@@ -99,8 +54,8 @@ def _complete_setting(incomplete: str) -> list[str]:
 
 def _complete_version(context: typer.Context, incomplete: str) -> list[str]:
     """Complete a version of the template of the project that the command names."""
-    from inferplate.project import Project
-    from inferplate.releases import released
+    from inferplate.project.project import Project
+    from inferplate.template.releases import released
 
     try:
         tags = released(Project.read(Path(context.params.get("directory") or ".")).source)
@@ -127,7 +82,7 @@ def inferplate(
         ),
     ] = False,
 ) -> None:
-    """Make, update and verify inference services for any framework, runtime and server.
+    """Make and update inference services for any framework, runtime and server.
 
     Exit codes: 0 done; 1 refused, failed, or conflicts left; 2 wrong usage; 130 interrupted.
     """
@@ -140,10 +95,10 @@ def new_project(
     destination: Annotated[
         Path, typer.Argument(metavar="DEST", help="The folder; it may have files of yours.")
     ],
-    framework: Annotated[str | None, _axis("framework", "The web framework.")] = None,
-    runtime: Annotated[str | None, _axis("runtime", "The model runtime.")] = None,
-    server: Annotated[str | None, _axis("server", "The server.")] = None,
-    task: Annotated[str | None, _axis("task", "What goes in, and what comes out.")] = None,
+    framework: Annotated[str | None, choice_of("framework", "The web framework.")] = None,
+    runtime: Annotated[str | None, choice_of("runtime", "The model runtime.")] = None,
+    server: Annotated[str | None, choice_of("server", "The server.")] = None,
+    task: Annotated[str | None, choice_of("task", "What goes in, and what comes out.")] = None,
     name: Annotated[
         str | None,
         typer.Option(
@@ -195,8 +150,8 @@ def new_project(
     The command checks the answers before it asks or writes anything. It overwrites no file that is
     there. If it fails, or at Ctrl-C, it leaves nothing behind.
     """
-    from inferplate.answers import read_file
-    from inferplate.new import new
+    from inferplate.commands.new import new
+    from inferplate.template.answers import read_file
 
     axes = {"framework": framework, "runtime": runtime, "server": server, "task": task}
     named = _answers(settings, {"project_name": name, **axes})
@@ -212,10 +167,12 @@ def new_project(
 @app.command("update")
 def update_project(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="The project.")] = Path(),
-    framework: Annotated[str | None, _axis("framework", "Switch to this web framework.")] = None,
-    runtime: Annotated[str | None, _axis("runtime", "Switch to this model runtime.")] = None,
-    server: Annotated[str | None, _axis("server", "Switch to this server.")] = None,
-    task: Annotated[str | None, _axis("task", "Switch to this task.")] = None,
+    framework: Annotated[
+        str | None, choice_of("framework", "Switch to this web framework.")
+    ] = None,
+    runtime: Annotated[str | None, choice_of("runtime", "Switch to this model runtime.")] = None,
+    server: Annotated[str | None, choice_of("server", "Switch to this server.")] = None,
+    task: Annotated[str | None, choice_of("task", "Switch to this task.")] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option(
@@ -260,9 +217,9 @@ def update_project(
     """
     from rich.console import Console
 
-    from inferplate.project import Project
-    from inferplate.resume import check_resolved, run_suite
-    from inferplate.update import update
+    from inferplate.commands.resume import check_resolved, run_suite
+    from inferplate.commands.update import update
+    from inferplate.project.project import Project
 
     console = Console(quiet=quiet or as_json)
     axes = {"framework": framework, "runtime": runtime, "server": server, "task": task}
@@ -303,8 +260,8 @@ def show_status(
     """Show the version, the answers, your edits and your files."""
     from rich.console import Console
 
-    from inferplate.project import Project
-    from inferplate.status import status
+    from inferplate.commands.status import status
+    from inferplate.project.project import Project
 
     found = status(Project.read(directory))
     if as_json:
@@ -336,7 +293,7 @@ def list_variants(
     """
     if as_json and as_matrix:
         raise InferplateError("give --json or --github, not both")
-    found = _selected(framework, runtime, server, task, only_covering=covering)
+    found = selected_variants(framework, runtime, server, task, only_covering=covering)
     if as_matrix:
         import json
 
@@ -349,89 +306,9 @@ def list_variants(
         _print_choices(len(found))
 
 
-@app.command("verify")
-def verify_variants(
-    framework: Framework = None,
-    runtime: Runtime = None,
-    server: Server = None,
-    task: Task = None,
-    covering: Covering = False,
-    jobs: Annotated[
-        int, typer.Option(min=0, help="Variants to check in parallel; 0: one for each CPU.")
-    ] = 0,
-    keep: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Keep the emitted projects, in this empty folder."),
-    ] = None,
-    check: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="Only this check; repeatable.")
-    ] = None,
-    report: Annotated[
-        tuple[str, Path] | None,
-        typer.Option(metavar="json|junit FILE", help="Also write the results to a file."),
-    ] = None,
-) -> None:
-    """Emit combinations and check each of them.
-
-    The checks are format, types, tests, a real server that is asked and stopped, and more. They
-    need an environment with every framework, runtime and server. The exit code is 1 if a check
-    failed.
-    """
-    from inferplate.report import WRITERS, write_report
-    from inferplate.signals import interruptible
-    from inferplate.verify import default_jobs, select_checks, workbench
-
-    if report and report[0] not in WRITERS:
-        raise unknown("report", report[0], list(WRITERS))
-    checks = select_checks(check or [])
-    found = _selected(framework, runtime, server, task, only_covering=covering)
-    total = len(variants(read_questions(template_root())))
-    if report:
-        write_report(*report, [], total)
-    with interruptible(), workbench(keep) as bench:
-        results = _verify_with_progress(
-            bench, found, checks, jobs=jobs or default_jobs(), keep=keep is not None
-        )
-    if report:
-        write_report(*report, results, total)
-    _print_results(results, total)
-    if any(result.failure is not None for result in results):
-        raise typer.Exit(1)
-
-
-app.command("bench")(bench)
-
-
-def run() -> int:
-    """Run the command line and return its exit code; print errors in one line.
-
-    Raises:
-        KeyboardInterrupt: at Ctrl-C, if no command has handled it.
-    """
-    from typer.exceptions import Abort, TyperException
-
-    try:
-        code = app(prog_name="inferplate", standalone_mode=False)
-    except (InferplateError, CheckFailed) as error:
-        return _tell(str(error), 1)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        return _tell(f"{error.filename}: {reason}" if error.filename else reason, 1)
-    except TyperException as error:
-        return _tell(error.format_message(), 2)
-    except Abort:
-        raise KeyboardInterrupt from None
-    return code if isinstance(code, int) else 0
-
-
-def _tell(message: str, code: int) -> int:
-    typer.echo(f"inferplate: {' '.join(message.split())}", err=True)
-    return code
-
-
 def _answers(settings: list[str] | None, options: Mapping[str, str | None]) -> dict[str, str]:
     """Combine the answers that are given with ``--set`` and with their own options."""
-    from inferplate.answers import split_answers
+    from inferplate.template.answers import split_answers
 
     by_option = {name: given for name, given in options.items() if given is not None}
     by_key = split_answers(settings or [])
@@ -444,21 +321,6 @@ def _print_json(document: Any) -> None:
     import json
 
     typer.echo(json.dumps(document, indent=2))
-
-
-def _selected(
-    framework: list[str] | None,
-    runtime: list[str] | None,
-    server: list[str] | None,
-    task: list[str] | None,
-    *,
-    only_covering: bool,
-) -> list[Variant]:
-    questions = read_questions(template_root())
-    axes = {"framework": framework, "runtime": runtime, "server": server, "task": task}
-    wanted = {axis: values or [] for axis, values in axes.items()}
-    selected = select(variants(questions), wanted, axis_choices(questions))
-    return covering(selected) if only_covering else selected
 
 
 def _print_choices(combinations: int) -> None:
@@ -479,41 +341,3 @@ def _print_variants(found: list[Variant]) -> None:
     for variant in found:
         table.add_row(*variant.answers().values())
     Console().print(table)
-
-
-def _verify_with_progress(
-    bench: "Workbench", found: list[Variant], checks: "list[Check]", *, jobs: int, keep: bool
-) -> "list[Result]":
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-    from rich.progress import TimeElapsedColumn as Elapsed
-    from rich.progress import TimeRemainingColumn as Remaining
-
-    from inferplate.verify import verify
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, Elapsed(), Remaining(), console=Console(stderr=True)) as progress:
-        task = progress.add_task(f"{len(found)} variants", total=len(found) * len(checks))
-
-        def show(result: "Result") -> None:
-            progress.update(task, advance=1, description=f"{result.variant} {result.check}")
-            if result.failure is not None:
-                reason = result.failure.partition("\n")[0]
-                progress.console.print(
-                    f"failed: {result.variant} {result.check}: {reason}", markup=False
-                )
-
-        return verify(bench, found, checks, jobs=jobs, keep=keep, report=show)
-
-
-def _print_results(results: "list[Result]", total: int) -> None:
-    from rich.console import Console
-
-    from inferplate.report import coverage_table
-
-    console = Console()
-    for result in results:
-        if result.failure is not None:
-            console.rule(f"{result.variant} {result.check}", align="left")
-            console.print(result.failure, markup=False, highlight=False, soft_wrap=True)
-    console.print(coverage_table(results, total))

@@ -13,7 +13,3 @@ def unknown(kind: str, value: str, known: Sequence[str]) -> InferplateError:
     nearest = difflib.get_close_matches(value.lower(), known, n=1, cutoff=0.5)
     hint = f"did you mean '{nearest[0]}'?" if nearest else f"choose from {', '.join(known)}"
     return InferplateError(f"unknown {kind} {value!r}: {hint}")
-
-
-class CheckFailed(Exception):
-    """A check failed: the first line says why, the rest shows it."""

@@ -16,8 +16,8 @@ from faults.drawn import KIND as DRAWN
 from faults.drawn import draw
 from faults.fault import Fault, FaultError, planted, reasons
 from faults.trial import Outcome, Trials
-from inferplate.source import template_root
-from inferplate.workbench import Workbench
+from inferplate.template.source import template_root
+from inferplate_tools.workbench import Workbench
 
 _SEED: Final = 15
 _DRAWN: Final = 180

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from inferplate.matrix import AXES, Variant
+from inferplate.template.questions import AXES
+from inferplate.template.variants import Variant
 
 FOLDER: Final = Path(__file__).parent
 WHOLE_SUITE: Final = ("tests",)

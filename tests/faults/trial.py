@@ -17,11 +17,11 @@ from typing import Final, Self
 import psutil
 
 from faults.fault import WHOLE_SUITE, Fault, FaultError
-from inferplate.checks import FOREIGN_PLUGINS
 from inferplate.errors import InferplateError
-from inferplate.matrix import Variant
-from inferplate.render import render
-from inferplate.workbench import Workbench, project_environment
+from inferplate.template.render import render
+from inferplate.template.variants import Variant
+from inferplate_tools.verify.checks import FOREIGN_PLUGINS
+from inferplate_tools.workbench import Workbench, project_environment
 
 _PARTS: Final = (
     "copier.yml",

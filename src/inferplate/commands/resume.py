@@ -1,0 +1,56 @@
+"""Checks that an update is complete: what ``inferplate update --continue`` does."""
+
+import shutil
+import subprocess
+from typing import Final
+
+from inferplate.errors import InferplateError
+from inferplate.project.project import ANSWERS_FILE, Project
+from inferplate.project.sides import render_version
+from inferplate.signals import temporary_folder
+from inferplate.template.releases import Releases
+
+_MARKERS: Final = r"^(<{7}|>{7}) (yours|inferplate-|before updating|after updating)"
+"""What a conflict begins and ends with, of ours and of Copier's own update."""
+
+
+def check_resolved(project: Project) -> None:
+    """Check that an update is complete: no conflicts are left, and the answers are as rendered.
+
+    Raises:
+        InferplateError: it is not; the text says what is left to do.
+    """
+    pattern = ("--extended-regexp", "-e", _MARKERS, "--", f"./{project.prefix}")
+    options = ("--untracked", "--files-with-matches", "-z", "--full-name")
+    unresolved = project.repository.fields("grep", *options, *pattern, accept=1)
+    if unresolved:
+        raise InferplateError(f"conflicts are left in {', '.join(unresolved)}: resolve them first")
+    with temporary_folder() as folder:
+        releases = Releases(project.source, folder / "source")
+        rendered = render_version(
+            releases, project, project.version, project.answers, folder / "new"
+        )
+        expected = Project.read(rendered.files)
+    if expected.answers != project.answers:
+        wrong = sorted(
+            key
+            for key in {*expected.answers, *project.answers}
+            if expected.answers.get(key) != project.answers.get(key)
+        )
+        raise InferplateError(
+            f"{ANSWERS_FILE} is not what {project.version} writes: look at {', '.join(wrong)}"
+        )
+
+
+def run_suite(project: Project) -> None:
+    """Run the project's tests as its Makefile does, and show their output.
+
+    Raises:
+        InferplateError: make is not installed, or they fail.
+    """
+    make = shutil.which("make")
+    if make is None:
+        raise InferplateError("make is not installed: run the tests yourself, as README.md says")
+    done = subprocess.run([make, "test"], cwd=project.root, check=False)  # noqa: S603
+    if done.returncode:
+        raise InferplateError(f"'make test' exited with {done.returncode}; its output is above")

@@ -1,0 +1,227 @@
+"""Works out, beside the project, what an update to another version or to other answers does."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
+from itertools import chain, count
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from inferplate.errors import InferplateError
+from inferplate.git import check_version
+from inferplate.project.merge import Scratch, Tree
+from inferplate.project.project import ANSWERS_FILE, Project
+from inferplate.project.sides import Side, render_template, render_version
+from inferplate.signals import temporary_folder
+from inferplate.template.answers import derived_answers, read_answers, read_version
+from inferplate.template.questions import AXES, refusal
+from inferplate.template.releases import CHANGELOG, Releases, changes_between, parse
+
+
+@dataclass(frozen=True)
+class Change:
+    """What an update does to one file.
+
+    ``kind``: new, changed, moved or deleted. ``edited``: the user has changed the file as well.
+    """
+
+    path: str
+    kind: str
+    edited: bool
+    moved_from: str = ""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What an update will do; nothing is done yet.
+
+    ``switched``: the answers that change, as old and new by question.
+    ``conflicts``: the kind of conflict by path.
+    ``to_delete``: files that the user has edited and the template no longer has.
+    ``stay_deleted``: files that the user has deleted and the template has changed.
+    ``to_port``: the user's own files that were written for the old answers.
+    ``patch``: from the project's last commit to the result.
+    """
+
+    project: Project
+    version: str
+    switched: dict[str, tuple[Any, Any]] = field(default_factory=dict)
+    changelog: str = ""
+    changes: list[Change] = field(default_factory=list)
+    conflicts: dict[str, str] = field(default_factory=dict)
+    to_delete: list[str] = field(default_factory=list)
+    stay_deleted: list[str] = field(default_factory=list)
+    to_port: list[str] = field(default_factory=list)
+    patch: bytes = b""
+
+    def document(self) -> dict[str, Any]:
+        """Return the plan as plain data, without the patch."""
+        return {
+            "project": str(self.project.root),
+            "from": self.project.version,
+            "to": self.version,
+            "switched": {name: list(values) for name, values in self.switched.items()},
+            "changes": [asdict(change) for change in self.changes],
+            "conflicts": self.conflicts,
+            "to_delete": self.to_delete,
+            "stay_deleted": self.stay_deleted,
+            "to_port": self.to_port,
+        }
+
+
+def plan_update(
+    project: Project, switch: Mapping[str, str], to: str | None, *, allow_delete: bool = False
+) -> Plan:
+    """Render both sides, merge them, and say what comes of it.
+
+    ``switch``: answers to change, as text. ``to``: a version; none: the newest, or the present
+    one where answers change.
+
+    Raises:
+        InferplateError: the project, its source, the version or the answers do not allow it.
+    """
+    check_version()
+    committed = project.committed_tree()
+    with temporary_folder() as folder:
+        releases = Releases(project.source, folder / "source")
+        version = _target(project, releases, to, keep=bool(switch))
+        template = releases.export(version, folder / "new" / "template")
+        questions = read_version(template, version)
+        kept = {name: value for name, value in project.answers.items() if name in questions}
+        given = read_answers(switch, questions)
+        derived = derived_answers(kept, questions) - {*given, *AXES} if given else set()
+        answers = {name: value for name, value in kept.items() if name not in derived} | given
+        if "task" not in switch and refusal(questions, answers):
+            answers.pop("task", None)  # the new runtime has another by default
+        switched = {
+            name: (project.answers.get(name), answers[name])
+            for name in switch
+            if project.answers.get(name) != answers[name]
+        }
+        if version == project.version and not switched:
+            return Plan(project, version)
+        old = render_version(releases, project, project.version, project.answers, folder / "old")
+        new = _render_new(template, project, version, answers, folder / "new")
+        follow = Project.read(new.files).answers
+        switched |= {
+            name: (kept[name], follow[name]) for name in derived if follow[name] != kept[name]
+        }
+        scratch = Scratch(folder / "merge", project.repository)
+        plan = Plan(project, version, switched, _changelog(new, project.version, version))
+        return _merge(plan, scratch, old, new, scratch.read(committed), allow_delete=allow_delete)
+
+
+def _merge(
+    plan: Plan, scratch: Scratch, old: Side, new: Side, ours: Tree, *, allow_delete: bool
+) -> Plan:
+    base, theirs = scratch.store(old.files), scratch.store(new.files)
+    mine = {**ours, ANSWERS_FILE: base[ANSWERS_FILE]}
+    to_port = _keep_users_files(plan, old, new, base=base, ours=mine, theirs=theirs)
+    merged = scratch.merge(base, mine, theirs, f"inferplate-{plan.version}")
+    set_aside = {path: entry for path, entry in ours.items() if mine[path] != entry}
+    set_aside.pop(ANSWERS_FILE, None)
+    if allow_delete:
+        for path in merged.vanished:
+            del merged.tree[path]
+    moves = scratch.moves(ours, merged.tree)
+    return replace(
+        plan,
+        changes=list(_changes(base | set_aside, ours, merged.tree, moves)),
+        conflicts=merged.conflicts,
+        to_delete=merged.vanished,
+        stay_deleted=merged.stay_deleted,
+        to_port=to_port,
+        patch=scratch.patch(ours, merged.tree, plan.project.prefix),
+    )
+
+
+def _keep_users_files(
+    plan: Plan, old: Side, new: Side, *, base: Tree, ours: Tree, theirs: Tree
+) -> list[str]:
+    """Make both renders agree with the user on the user's own files; return what is to be ported.
+
+    Left to the merge are a file that is seeded for the first time, and, where answers change, one
+    that is still as it was seeded, or that is the user's with some answers only. If it is so with
+    the old ones, the user's is kept beside the template's, by another name.
+    """
+    to_port = []
+    for path in sorted({*base, *ours, *theirs}):
+        if not (old.is_users(path) or new.is_users(path)):
+            continue
+        before, mine, seed = base.get(path), ours.get(path), theirs.get(path)
+        if mine == before and (mine is None or plan.switched):
+            continue
+        if (
+            "runtime" in plan.switched
+            and before
+            and seed
+            and old.is_users(path) != new.is_users(path)
+        ):
+            if old.is_users(path) and mine:
+                kept = _free_name(path, str(plan.switched["runtime"][0]), ours)
+                ours[kept], ours[path] = mine, before
+                to_port.append(kept)
+            continue
+        made_for_runtime = before is seed is None and "runtime" in plan.switched
+        if plan.switched and mine and (before != seed or made_for_runtime):
+            to_port.append(path)
+        for tree in (base, theirs):
+            tree.pop(path, None)
+            if mine:
+                tree[path] = mine
+    return to_port
+
+
+def _free_name(path: str, suffix: str, taken: Tree) -> str:
+    """Return a path with a suffix at the end of its stem, numbered if there is such a file."""
+    old = PurePosixPath(path)
+    endings = chain([""], (f"_{number}" for number in count(2)))
+    paths = (str(old.with_stem(f"{old.stem}_{suffix}{ending}")) for ending in endings)
+    return next(path for path in paths if path not in taken)
+
+
+def _changes(base: Tree, ours: Tree, result: Tree, moves: Mapping[str, str]) -> Iterator[Change]:
+    moved_away = set(moves.values())
+    for path in sorted({*ours, *result}):
+        before, after = ours.get(path), result.get(path)
+        if before == after or path in moved_away:
+            continue
+        origin = moves.get(path, path)
+        edited = origin in ours and ours[origin] != base.get(origin)
+        if path in moves:
+            yield Change(path, "moved", edited, origin)
+        elif before is None:
+            yield Change(path, "new", edited)
+        else:
+            yield Change(path, "changed" if after else "deleted", edited)
+
+
+def _target(project: Project, releases: Releases, to: str | None, *, keep: bool) -> str:
+    present = parse(releases.commit(project.version))
+    target = releases.find(to) if to else project.version if keep else releases.newest()
+    wanted = parse(target)
+    if not (present and wanted and wanted < present):
+        return target
+    if to:
+        raise InferplateError(
+            f"{target} is older than the project's {project.version}: an update cannot go back"
+        )
+    return project.version
+
+
+def _render_new(
+    template: Path, project: Project, version: str, answers: Mapping[str, Any], folder: Path
+) -> Side:
+    try:
+        return render_template(template, project, version, answers, folder)
+    except InferplateError as error:
+        raise InferplateError(
+            f"{version} cannot be rendered with these answers: {error}"
+        ) from error
+
+
+def _changelog(new: Side, before: str, version: str) -> str:
+    with suppress(FileNotFoundError):
+        text = (new.template / CHANGELOG).read_text(encoding="utf-8")
+        return changes_between(text, before, version)
+    return ""

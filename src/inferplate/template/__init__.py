@@ -1,0 +1,1 @@
+"""The template: where it is, its questions, variants and versions, and how it is rendered."""

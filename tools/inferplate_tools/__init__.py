@@ -1,0 +1,1 @@
+"""Checks and measures what the template emits."""

@@ -1,0 +1,288 @@
+"""Carries a plan out: starts the contestants of a stage, and asks them in turn, round by round."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from http.client import HTTPException
+from pathlib import Path
+from typing import Final
+
+from inferplate.template.variants import Variant
+from inferplate_tools.bench import machine
+from inferplate_tools.bench.contestants import Contestant, Exchange
+from inferplate_tools.bench.load import Open, allow_connections, measure, offered
+from inferplate_tools.bench.machine import Pinning
+from inferplate_tools.bench.models import Model
+from inferplate_tools.bench.peers import Peer, prepare_peer
+from inferplate_tools.bench.results import Footprint, Question, Results
+from inferplate_tools.bench.server import Server
+from inferplate_tools.bench.services import EXAMPLE, prepare_service
+from inferplate_tools.bench.stages import ASKED_EVERYTHING, Scenario, Share, Stage
+from inferplate_tools.errors import CheckFailed
+from inferplate_tools.workbench import Workbench
+
+_WARM_UP_SECONDS: Final = 1
+_START_SECONDS: Final = {False: 3.0, True: 8.0}
+"""A guess at how long a service, or a peer, takes to prepare and start: for the progress bar."""
+_READY_SECONDS: Final = 180.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to measure, and how long.
+
+    ``python``: an interpreter that has what everything needs, None for an environment for each.
+    """
+
+    variants: Sequence[Variant]
+    peers: Sequence[Peer]
+    stages: Sequence[Stage]
+    rounds: int
+    seconds: int
+    python: str | None = None
+
+    def duration(self) -> float:
+        """Estimate how many seconds it takes."""
+        return sum(self._stage_seconds(stage) for stage in self.stages)
+
+    def peers_of(self, stage: Stage) -> Sequence[Peer]:
+        return self.peers if stage.workers == 1 and stage.model != EXAMPLE else ()
+
+    def _stage_seconds(self, stage: Stage) -> float:
+        peers = self.peers_of(stage)
+        services = (_START_SECONDS[False] + _WARM_UP_SECONDS) * len(self.variants)
+        others = (_START_SECONDS[True] + _WARM_UP_SECONDS) * len(peers)
+        asked = sum(
+            len(self.variants) + sum(takes_part(peer, scenario) for peer in peers)
+            for scenario in stage.scenarios
+        )
+        return services + others + asked * self.rounds * self.seconds
+
+
+@dataclass(frozen=True)
+class Step:
+    """What is being done, for who watches; ``seconds``: how much of the duration it was."""
+
+    text: str
+    seconds: float = 0.0
+    question: Question | None = None
+
+
+Watch = Callable[[Step, Results], None]
+
+
+@dataclass(frozen=True)
+class _Running:
+    contestant: Contestant
+    peer: Peer | None
+    server: Server
+    idle_mb: float
+
+
+def takes_part(peer: Peer, scenario: Scenario) -> bool:
+    """Return whether a scenario includes a peer: only our services take tensors and instances."""
+    return scenario.wire == "json" and (not scenario.few_peers or peer.name in ASKED_EVERYTHING)
+
+
+def carry_out(
+    plan: Plan, bench: Workbench, model_of: Callable[[str], Model | None], watch: Watch
+) -> Results:
+    """Measure everything in a plan. What fails is noted, and the rest goes on.
+
+    ``model_of``: finds the model of a stage, None for the one that a project trains itself.
+    """
+    results = Results(
+        started=datetime.now(UTC).isoformat(timespec="seconds"),
+        machine=machine.describe(),
+        tools=machine.tool_versions(),
+        rounds=plan.rounds,
+        seconds=plan.seconds,
+    )
+    allow_connections()
+    for number, stage in enumerate(plan.stages):
+        pins = machine.pinning(stage.workers)
+        machine.pin_self(pins.client)
+        folder = bench.root / f"stage-{number}"
+        folder.mkdir(parents=True)
+        _Stage(plan, stage, bench, folder, pins, results, watch).carry_out(model_of(stage.model))
+    return results
+
+
+@dataclass
+class _Stage:
+    plan: Plan
+    stage: Stage
+    bench: Workbench
+    folder: Path
+    pins: Pinning
+    results: Results
+    watch: Watch
+
+    def carry_out(self, model: Model | None) -> None:
+        with ExitStack() as stack:
+            running = [one for one in self._started(model, stack) if one]
+            self._run_alone(model)
+            asked = list(self._asked(running))
+            for first in {entry.one.contestant.name: entry for entry in reversed(asked)}.values():
+                if not self._ask(first, warm_up=True):
+                    asked.remove(first)
+            for _ in range(self.plan.rounds):
+                asked = [entry for entry in asked if self._ask(entry)]
+                self._run_alone(model)
+            for one in running:
+                self._note_memory(one)
+
+    def _started(self, model: Model | None, stack: ExitStack) -> Iterator[_Running | None]:
+        for variant in self.plan.variants:
+            name = _title(variant, self.plan.variants)
+            yield self._start(name, None, partial(self._service, variant, name, model), stack)
+        if model is None:
+            return
+        for peer in self.plan.peers_of(self.stage):
+            prepare = partial(prepare_peer, peer, model, self.folder / peer.name, self.plan.python)
+            yield self._start(peer.title, peer, prepare, stack)
+
+    def _start(
+        self, name: str, peer: Peer | None, prepare: Callable[[], Contestant], stack: ExitStack
+    ) -> _Running | None:
+        seconds = _START_SECONDS[peer is not None]
+        self._show(f"{self.stage.model}: starting {name}")
+        try:
+            contestant = prepare()
+            server = stack.enter_context(
+                Server(
+                    contestant.command,
+                    contestant.folder,
+                    contestant.environment,
+                    ready=contestant.ready,
+                    processors=self.pins.server,
+                )
+            )
+            server.wait_ready(_READY_SECONDS)
+        except (CheckFailed, OSError) as error:
+            self._fail(f"{name}, {self.stage.model}", error)
+            self._show(f"{self.stage.model}: {name} failed", seconds)
+            return None
+        self.results.versions[name] = contestant.versions
+        one = _Running(contestant, peer, server, server.resident_mb())
+        if peer:
+            self.results.peers.add(name)
+            server.freeze()
+        self._show(f"{self.stage.model}: {name} is ready", seconds)
+        return one
+
+    def _service(self, variant: Variant, name: str, model: Model | None) -> Contestant:
+        return prepare_service(
+            self.bench,
+            variant,
+            model,
+            self.folder / variant.name,
+            name=name,
+            workers=self.stage.workers,
+            python=self.plan.python,
+        )
+
+    def _asked(self, running: Sequence[_Running]) -> Iterator["_Asked"]:
+        for scenario in self.stage.scenarios:
+            question = self._question(scenario)
+            for one in running:
+                if one.peer is None or takes_part(one.peer, scenario):
+                    exchange = one.contestant.wires[scenario.wire](scenario.rows)
+                    yield _Asked(one, question, exchange)
+
+    def _question(self, scenario: Scenario) -> Question:
+        load = scenario.load
+        if isinstance(load, Share):
+            (capacity,) = self.results.alone[self.stage.model, scenario.rows][:1]
+            load = Open(load.rate(capacity))
+        if isinstance(load, Open):
+            load = Open(offered(load.rate))
+        return Question(self.stage.model, self.stage.workers, scenario.wire, scenario.rows, load)
+
+    def _ask(self, entry: "_Asked", *, warm_up: bool = False) -> bool:
+        """Measure once, and return whether to go on with it."""
+        seconds = _WARM_UP_SECONDS if warm_up else self.plan.seconds
+        name, server = entry.one.contestant.name, entry.one.server
+        self._show(f"{entry.question}: {name}", question=entry.question)
+        try:
+            server.thaw()
+            entry.exchange.check(server.port)
+            sample = measure(
+                server,
+                entry.exchange.request,
+                entry.question.load,
+                seconds=seconds,
+                processors=self.pins.client,
+            )
+            entry.exchange.check(server.port)
+        except (CheckFailed, OSError, HTTPException) as error:
+            self._fail(f"{name}, {entry.question}", error)
+            return False
+        finally:
+            if entry.one.peer:
+                server.freeze()
+        if not warm_up:
+            self.results.add(entry.question, name, sample)
+        self._show(f"{entry.question}: {name}", seconds, entry.question)
+        return True
+
+    def _run_alone(self, model: Model | None) -> None:
+        if model is None or self.stage.workers > 1:
+            return
+        for rows in sorted({scenario.rows for scenario in self.stage.scenarios}):
+            self._show(f"{model.name}: the model alone, {rows} rows a call")
+            command = [
+                sys.executable,
+                "-m",
+                "inferplate_tools.bench.alone",
+                str(model.path),
+                str(rows),
+            ]
+            done = subprocess.run(  # noqa: S603 - our own interpreter
+                ["taskset", "--cpu-list", str(min(self.pins.server)), *command, "1"],  # noqa: S607
+                capture_output=True,
+                text=True,
+                check=True,
+            )
+            found = json.loads(done.stdout)
+            rate = found["calls"] / found["seconds"]
+            self.results.alone.setdefault((model.name, rows), []).append(rate)
+
+    def _note_memory(self, one: _Running) -> None:
+        self.results.footprints.append(
+            Footprint(
+                contestant=one.contestant.name,
+                model=self.stage.model,
+                workers=self.stage.workers,
+                ready_seconds=one.server.seconds_to_ready,
+                idle_mb=one.idle_mb,
+                loaded_mb=one.server.resident_mb(),
+            )
+        )
+
+    def _fail(self, what: str, error: Exception) -> None:
+        self.results.failures.append(f"{what}: {' '.join(str(error).split())}")
+
+    def _show(self, text: str, seconds: float = 0, question: Question | None = None) -> None:
+        self.watch(Step(text, seconds, question), self.results)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    one: _Running
+    question: Question
+    exchange: Exchange
+
+
+def _title(variant: Variant, among: Sequence[Variant]) -> str:
+    """Name a variant by what it differs in from the others: always the framework."""
+    parts = [variant.framework]
+    for axis in ("runtime", "server"):
+        if len({getattr(other, axis) for other in among}) > 1:
+            parts.append(getattr(variant, axis))
+    return " ".join(parts)

@@ -1,0 +1,1 @@
+"""``inferplate-verify``: every check of every variant."""
