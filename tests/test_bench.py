@@ -103,7 +103,7 @@ def test_a_missing_load_generator_is_named_with_its_package(
 
 def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(command, "_LIBRARIES", ("numpy", "no_such_library"))
-    with pytest.raises(InferplateError, match=r"no_such_library.*inferplate\[bench\]"):
+    with pytest.raises(InferplateError, match=r"no_such_library.*make bench"):
         command.bench()
 
 

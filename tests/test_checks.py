@@ -7,9 +7,10 @@ from typing import NamedTuple
 
 import pytest
 
-from inferplate import live, running
 from inferplate.template.variants import Variant
+from inferplate_tools import service
 from inferplate_tools.errors import CheckFailed
+from inferplate_tools.verify import server
 from inferplate_tools.verify.checks import CHECKS
 from inferplate_tools.workbench import Workbench
 
@@ -150,9 +151,9 @@ def leave_out_others(project: Path, test: str) -> None:
 
 @pytest.fixture(autouse=True)
 def _short_times(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(running, "GRACEFUL_SECONDS", 1.0)
-    monkeypatch.setattr(running, "_EXIT_MARGIN", 1.0)
-    monkeypatch.setattr(live, "_NOTICE_SECONDS", 2.0)
+    monkeypatch.setattr(service, "GRACEFUL_SECONDS", 1.0)
+    monkeypatch.setattr(service, "_EXIT_MARGIN", 1.0)
+    monkeypatch.setattr(server, "_NOTICE_SECONDS", 2.0)
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=list(CASES))
@@ -160,7 +161,7 @@ def test_a_broken_variant_fails(
     case: Case, broken: Breaks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if "listen" in case.told:
-        monkeypatch.setattr(running, "_LISTEN_SECONDS", 3.0)
+        monkeypatch.setattr(service, "_LISTEN_SECONDS", 3.0)
     made = broken(case.path, case.old, case.new, template=case.template)
     if case.check == "suite":
         leave_out_others(made.project(VARIANT), case.path)
