@@ -31,8 +31,9 @@ NAMES = sorted(path.parent.name for path in PEERS.glob("*/peer.toml"))
 TEXTS = {"title", "ready", "path", "content_type", "body", "answer"}
 REQUIRED = TEXTS | {"requirements", "command"}
 OPTIONAL = {"python", "environment", "variants"}
-SWITCHES = {"RAY_SERVE_THROUGHPUT_OPTIMIZED"} | {
-    f"MLSERVER_MODEL_MAX_BATCH_{what}" for what in ("SIZE", "TIME")
+SWITCHES = {
+    *("MLSERVER_MODEL_MAX_BATCH_SIZE", "MLSERVER_MODEL_MAX_BATCH_TIME"),
+    *("RAY_SERVE_ENABLE_HA_PROXY", "RAY_SERVE_HAPROXY_NBTHREAD", "RAY_SERVE_THROUGHPUT_OPTIMIZED"),
 }
 """Variables of the peers themselves that only a variant sets."""
 FEATURES, CLASSES = 4, 3
