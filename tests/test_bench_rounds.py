@@ -1,5 +1,6 @@
 """The rounds of a run, without servers: what is done before anything is measured."""
 
+import itertools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -8,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from inferplate.bench import run
+from inferplate.bench import machine, run
+from inferplate.bench import server as processes
 from inferplate.bench.contestants import Contestant, Exchange
 from inferplate.bench.load import Closed, Sample
 from inferplate.bench.machine import Pinning
@@ -56,6 +58,12 @@ class Server:
     def resident_mb(self) -> float:
         return 1.0
 
+    def settle(self, _: float) -> None:
+        self._note("settle")
+
+    def wait_alive(self, _: float) -> None:
+        self._note("alive")
+
     def freeze(self) -> None:
         self._note("freeze")
 
@@ -91,11 +99,11 @@ def stage(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Stag
 
     monkeypatch.setattr(run, "Server", start)
     monkeypatch.setattr(run, "measure", measure)
-    monkeypatch.setattr(run.time, "sleep", sleep)
+    monkeypatch.setattr("inferplate.bench.run.time.sleep", sleep)
     monkeypatch.setattr(run, "prepare_peer", lambda *_: contestant(PEER, is_peer=True))
     monkeypatch.setattr(run, "prepare_service", lambda *_, **__: contestant(SERVICE, is_peer=False))
-    monkeypatch.setattr(run.machine, "pinning", lambda _: Pinning(frozenset({0}), frozenset({0})))
-    monkeypatch.setattr(run.machine, "pin_self", lambda _: None)
+    monkeypatch.setattr(machine, "pinning", lambda _: Pinning(frozenset({0}), frozenset({0})))
+    monkeypatch.setattr(machine, "pin_self", lambda _: None)
     monkeypatch.setattr(run._Stage, "_run_alone", lambda *_: None)
 
     def carry_out(broken: set[int] = frozenset()) -> Stage:  # type: ignore[assignment]
@@ -137,10 +145,13 @@ def test_a_peer_is_thawed_a_moment_before_it_is_measured(stage: Callable[..., St
     seen = stage()
     moment = f"sleep {run._THAWED_SECONDS:g}"
     about_peer = [event[0] for event in seen.of(PEER)]
-    measurement = ["thaw", moment, "check", "measure", "check", "freeze"]
-    assert about_peer == ["ready", "freeze", *measurement * len(QUESTIONS) * (1 + ROUNDS)]
+    measurement = ["thaw", moment, "alive", "check", "measure", "check", "freeze"]
+    assert about_peer == ["ready", "settle", "freeze", *measurement * len(QUESTIONS) * (1 + ROUNDS)]
     assert run._THAWED_SECONDS > 0
-    assert {event[0] for event in seen.of(SERVICE)} == {"ready", "check", "measure", moment}
+    assert {event[0] for event in seen.of(SERVICE)} == {
+        *("ready", "settle", "check", "measure"),
+        moment,
+    }
 
 
 def test_a_question_that_fails_takes_no_other_with_it(stage: Callable[..., Stage]) -> None:
@@ -152,3 +163,19 @@ def test_a_question_that_fails_takes_no_other_with_it(stage: Callable[..., Stage
     measured = [event[1] for event in seen.of(PEER) if event[0] == "measure"]
     assert measured == ["1", "16", "64", *["1", "64"] * ROUNDS]
     assert [event[0] for event in seen.of(PEER)][-1] == "freeze"
+
+
+def test_a_server_settles_when_it_rests(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    server = processes.Server([], tmp_path, {}, ready="/", processors=[0])
+    clock, slept = itertools.count(step=0.4), list[float]()
+    monkeypatch.setattr("inferplate.bench.server.time.sleep", slept.append)
+    monkeypatch.setattr("inferplate.bench.server.time.monotonic", lambda: next(clock))
+    used = itertools.chain([1.0, 1.5, 1.9, 1.95], itertools.repeat(9.0))
+    monkeypatch.setattr(server, "cpu_seconds", lambda: next(used))
+    server.settle(60)
+    assert len(slept) == 3
+    slept.clear()
+    busy = itertools.count(step=0.5)
+    monkeypatch.setattr(server, "cpu_seconds", lambda: next(busy))
+    server.settle(4)
+    assert 5 < len(slept) < 15, "it gives up at last"

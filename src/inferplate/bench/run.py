@@ -28,9 +28,13 @@ from inferplate.matrix import Variant
 from inferplate.workbench import Workbench
 
 _WARM_UP_SECONDS: Final = 1
+_SETTLE_SECONDS: Final = 10.0
+"""The longest that a server is given to rest once it is ready; it may be frozen then."""
 _THAWED_SECONDS: Final = 0.5
 """A peer that was frozen has this long for what it missed, such as health checks of its own."""
-_START_SECONDS: Final = {False: 3.0, True: 8.0}
+_ALIVE_SECONDS: Final = 30.0
+"""For a peer that starts parts of itself anew when it was frozen for long."""
+_START_SECONDS: Final = {False: 3.5, True: 8.5}
 """A guess at how long a service, or a peer, takes to prepare and start: for the progress bar."""
 _ASKING_SECONDS: Final = 0.5
 """A guess at how long the checks of an answer and the start of a load generator take."""
@@ -184,6 +188,7 @@ class _Stage:
                 )
             )
             server.wait_ready(_READY_SECONDS)
+            server.settle(_SETTLE_SECONDS)
         except (CheckFailed, OSError) as error:
             self._fail(f"{name}, {self.stage.model}", error)
             self._show(f"{self.stage.model}: {name} failed", seconds)
@@ -233,6 +238,7 @@ class _Stage:
             if entry.one.peer:
                 server.thaw()
                 time.sleep(_THAWED_SECONDS)
+                server.wait_alive(_ALIVE_SECONDS)
             entry.exchange.check(server.port)
             sample = measure(
                 server,
