@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -15,13 +16,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
-from inferplate.bench import command, models
+from inferplate.bench import command, machine, models
 from inferplate.bench.contestants import matches, numbers_in
 from inferplate.bench.load import Closed, Open, Sample, offered, pacing, read_log, require
 from inferplate.bench.peers import peer_names, read_peers
 from inferplate.bench.plan import BASELINES, Share, chosen, reference
 from inferplate.bench.plots import draw
-from inferplate.bench.report import NAIVE, grids, markdown, number, question_grid
+from inferplate.bench.report import NAIVE, about, grids, markdown, number, question_grid
 from inferplate.bench.results import (
     Footprint,
     Question,
@@ -249,6 +250,22 @@ def test_a_table_compares_with_naive_fastapi() -> None:
     assert alone[:3] == ("the model alone", "50,000", "20.0")
     assert {len(row) for row in grid.rows} == {len(grid.columns)}
     assert grid.as_rich().row_count == 3
+
+
+def test_a_report_says_where_it_was_measured(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    found = results(fastapi=[sample()])
+    assert "Some processor, 2 processors, 8 GiB, no accelerator, Linux x86_64" in about(found)
+    assert "Python 3.11.0; wrk 4.1.0. 2 interleaved rounds of 1 s" in about(found)
+    smi = tmp_path / "nvidia-smi"
+    smi.write_text("#!/bin/sh\necho Some card\necho Some card\n", encoding="utf-8")
+    smi.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    found.machine = machine.describe()
+    assert "GiB, Some card, Some card, Linux" in about(found)
+    smi.write_text("#!/bin/sh\necho no driver\nexit 9\n", encoding="utf-8")
+    assert machine.describe()["accelerators"] == []
 
 
 def test_markdown_holds_every_table_plot_and_failure() -> None:
