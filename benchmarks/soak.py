@@ -20,7 +20,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -189,6 +189,9 @@ async def soak(service: Service, options: argparse.Namespace) -> list[str]:
             print(f"{minutes:5.1f} min, {traffic.outcomes.total()} requests: {level}", flush=True)
     after = await settled(service, before)
     _print(traffic, before, after)
+    if options.json:
+        record = _record(traffic, before, after, options.minutes)
+        options.json.write_text(json.dumps(record, indent=1) + "\n")
     return [*traffic.wrong(), *leaks(before, after, options.memory_margin)]
 
 
@@ -393,6 +396,18 @@ def _print(traffic: Traffic, before: Level, after: Level) -> None:
     console.print(outcomes, levels)
 
 
+def _record(traffic: Traffic, before: Level, after: Level, minutes: float) -> dict[str, object]:
+    return {
+        "minutes": minutes,
+        "outcomes": [
+            {"client": name, "outcome": outcome, "requests": count}
+            for (name, outcome), count in sorted(traffic.outcomes.items())
+        ],
+        "after warm-up": asdict(before),
+        "at the end": asdict(after),
+    }
+
+
 def _variant(options: argparse.Namespace) -> Variant:
     questions = read_questions(template_root())
     wanted = {axis: [getattr(options, axis)] for axis in ("framework", "server")}
@@ -409,6 +424,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--memory-margin", type=_positive, default=10, help="percent that memory may grow"
     )
+    parser.add_argument("--json", type=Path, help="write the results to this file too")
     return parser.parse_args()
 
 

@@ -8,7 +8,9 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -31,8 +33,9 @@ NAMES = sorted(path.parent.name for path in PEERS.glob("*/peer.toml"))
 TEXTS = {"title", "ready", "path", "content_type", "body", "answer"}
 REQUIRED = TEXTS | {"requirements", "command"}
 OPTIONAL = {"python", "environment", "variants"}
-SWITCHES = {"RAY_SERVE_THROUGHPUT_OPTIMIZED"} | {
-    f"MLSERVER_MODEL_MAX_BATCH_{what}" for what in ("SIZE", "TIME")
+SWITCHES = {
+    *("MLSERVER_MODEL_MAX_BATCH_SIZE", "MLSERVER_MODEL_MAX_BATCH_TIME"),
+    *("RAY_SERVE_ENABLE_HA_PROXY", "RAY_SERVE_HAPROXY_NBTHREAD", "RAY_SERVE_THROUGHPUT_OPTIMIZED"),
 }
 """Variables of the peers themselves that only a variant sets."""
 FEATURES, CLASSES = 4, 3
@@ -190,23 +193,33 @@ def running(name: str, setup: Mapping[str, Any], model: Path, log: Path) -> Iter
         process.wait()
 
 
+def ask_and_check(
+    port: int,
+    setup: Mapping[str, Any],
+    session: onnxruntime.InferenceSession,
+    instances: list[list[float]],
+) -> None:
+    (source,) = session.get_inputs()
+    dtype = np.int64 if source.type == "tensor(int64)" else np.float32
+    _, expected = session.run(None, {source.name: np.array(instances, dtype)})
+    body = body_of(setup, instances).encode()
+    answer = ask(port, "POST", setup["path"], body, {"Content-Type": setup["content_type"]})
+    assert answer.status == 200, answer.body
+    found = answer.json()
+    for part in filter(None, setup["answer"].split(".")):
+        found = found[int(part)] if isinstance(found, list) else found[part]
+    assert np.allclose(np.array(found).reshape(expected.shape), expected, atol=1e-5)
+
+
 @pytest.mark.parametrize("name", INSTALLED)
 def test_it_answers_what_the_model_says(name: str, model: Path, tmp_path: Path) -> None:
+    """Ask with one row, with three, and from sixteen clients at once, each with its own row."""
     session = onnxruntime.InferenceSession(model)
-    (source,) = session.get_inputs()
+    rows = [[float((row * column) % 7) for column in range(FEATURES)] for row in range(64)]
     for setup in setups(name):
         with running(name, setup, model, tmp_path / "server.log") as port:
-            for rows in (1, 3):
-                instances = [
-                    [float(row + column) for column in range(FEATURES)] for row in range(rows)
-                ]
-                dtype = np.int64 if source.type == "tensor(int64)" else np.float32
-                _, expected = session.run(None, {source.name: np.array(instances, dtype)})
-                body = body_of(setup, instances).encode()
-                headers = {"Content-Type": setup["content_type"]}
-                answer = ask(port, "POST", setup["path"], body, headers)
-                assert answer.status == 200, answer.body
-                found = answer.json()
-                for part in filter(None, setup["answer"].split(".")):
-                    found = found[int(part)] if isinstance(found, list) else found[part]
-                assert np.allclose(np.array(found).reshape(rows, CLASSES), expected, atol=1e-5)
+            check = partial(ask_and_check, port, setup, session)
+            check(rows[:1])
+            check(rows[:3])
+            with ThreadPoolExecutor(16) as clients:
+                list(clients.map(check, [[row] for row in rows]))

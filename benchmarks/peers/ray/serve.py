@@ -1,4 +1,7 @@
-"""Ray Serve as its documentation has it, with ``@serve.batch`` where ``BATCHING`` is set."""
+"""Ray Serve as its documentation has it, with ``@serve.batch`` where ``BATCHING`` is set.
+
+Its access logs are off.
+"""
 
 import os
 from itertools import accumulate

@@ -105,8 +105,7 @@ def bench(
         str | None,
         typer.Option(
             metavar="|".join(_SUITES),
-            help="Make the measurements of docs/benchmarks.md, instead of --model to --workers, "
-            "and compare the result with the targets.",
+            help="Make the measurements of docs/benchmarks.md, instead of --model to --workers.",
         ),
     ] = None,
     python: Annotated[
@@ -167,7 +166,7 @@ def bench(
     require(["wrk", "h2load"])
     require_uv()
     claim(output)
-    results = run_and_show(plan, own, output, suite=suite)
+    results = run_and_show(plan, own, output)
     raise typer.Exit(1 if results.failures else 0)
 
 

@@ -57,6 +57,7 @@ def describe() -> dict[str, Any]:
         "memory_gib": round(psutil.virtual_memory().total / 2**30),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
+        "accelerators": _accelerators(),
     }
 
 
@@ -70,6 +71,16 @@ def tool_versions() -> dict[str, str]:
             found = re.search(r"\d+(\.\d+)+", done.stdout + done.stderr)
             versions[name] = found[0] if found else "unknown"
     return versions
+
+
+def _accelerators() -> list[str]:
+    """Ask for the names of the cards that services could use, none without Nvidia's driver."""
+    with suppress(OSError):
+        command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+        if not done.returncode:
+            return done.stdout.split("\n")[:-1]
+    return []
 
 
 def _processor() -> str:

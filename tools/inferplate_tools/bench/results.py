@@ -156,6 +156,34 @@ def as_json(results: Results) -> str:
     return json.dumps(_finite(document), indent=1, allow_nan=False) + "\n"
 
 
+def read(path: Path) -> Results:
+    """Read what `as_json` wrote; null is NaN."""
+    document = json.loads(path.read_text(encoding="utf-8"))
+    results = Results(
+        document["started"],
+        document["machine"],
+        document["tools"],
+        document["rounds"],
+        document["seconds"],
+        versions=document["versions"],
+        peers=set(document["peers"]),
+        failures=document["failures"],
+    )
+    for entry in document["measurements"]:
+        load = Closed(**entry["load"]) if "connections" in entry["load"] else Open(**entry["load"])
+        asked = (entry["model"], entry["workers"], entry["wire"], entry["rows"])
+        for sample in entry["samples"]:
+            results.add(Question(*asked, load), entry["contestant"], Sample(**_number(sample)))
+    for entry in document["alone"]:
+        results.alone[entry["model"], entry["rows"]] = entry["requests_per_second"]
+    results.footprints += [Footprint(**_number(entry)) for entry in document["footprints"]]
+    return results
+
+
+def _number(entry: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: math.nan if value is None else value for name, value in entry.items()}
+
+
 def _finite(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _finite(item) for key, item in value.items()}

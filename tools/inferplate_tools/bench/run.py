@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -27,8 +28,18 @@ from inferplate_tools.errors import CheckFailed
 from inferplate_tools.workbench import Workbench
 
 _WARM_UP_SECONDS: Final = 1
-_START_SECONDS: Final = {False: 3.0, True: 8.0}
+_SETTLE_SECONDS: Final = 10.0
+"""The longest that a server is given to rest once it is ready; it may be frozen then."""
+_THAWED_SECONDS: Final = 0.5
+"""A peer that was frozen has this long for what it missed, such as health checks of its own."""
+_ALIVE_SECONDS: Final = 30.0
+"""For a peer that starts parts of itself anew when it was frozen for long."""
+_START_SECONDS: Final = {False: 3.5, True: 8.5}
 """A guess at how long a service, or a peer, takes to prepare and start: for the progress bar."""
+_ASKING_SECONDS: Final = 0.5
+"""A guess at how long the checks of an answer and the start of a load generator take."""
+_ALONE_SECONDS: Final = 2.0
+"""A guess at how long a run of the model alone takes."""
 _READY_SECONDS: Final = 180.0
 
 
@@ -55,13 +66,24 @@ class Plan:
 
     def _stage_seconds(self, stage: Stage) -> float:
         peers = self.peers_of(stage)
-        services = (_START_SECONDS[False] + _WARM_UP_SECONDS) * len(self.variants)
-        others = (_START_SECONDS[True] + _WARM_UP_SECONDS) * len(peers)
+        starts = _START_SECONDS[False] * len(self.variants) + _START_SECONDS[True] * len(peers)
         asked = sum(
-            len(self.variants) + sum(takes_part(peer, scenario) for peer in peers)
+            self._asking_seconds(is_peer=False) * len(self.variants)
+            + self._asking_seconds(is_peer=True) * sum(takes_part(peer, scenario) for peer in peers)
             for scenario in stage.scenarios
         )
-        return services + others + asked * self.rounds * self.seconds
+        return starts + asked + self._alone_seconds(stage)
+
+    def _asking_seconds(self, *, is_peer: bool) -> float:
+        """Estimate how long a question takes in all rounds."""
+        warm_up = asking_seconds(_WARM_UP_SECONDS, is_peer=is_peer)
+        return warm_up + self.rounds * asking_seconds(self.seconds, is_peer=is_peer)
+
+    def _alone_seconds(self, stage: Stage) -> float:
+        if stage.workers > 1 or stage.model == EXAMPLE:
+            return 0.0
+        sizes = {scenario.rows for scenario in stage.scenarios}
+        return _ALONE_SECONDS * len(sizes) * (1 + self.rounds)
 
 
 @dataclass(frozen=True)
@@ -87,6 +109,11 @@ class _Running:
 def takes_part(peer: Peer, scenario: Scenario) -> bool:
     """Return whether a scenario includes a peer: only our services take tensors and instances."""
     return scenario.wire == "json" and (not scenario.few_peers or peer.name in ASKED_EVERYTHING)
+
+
+def asking_seconds(seconds: float, *, is_peer: bool) -> float:
+    """Estimate how long it takes to put load on something for some seconds, with all around it."""
+    return seconds + _ASKING_SECONDS + (_THAWED_SECONDS if is_peer else 0)
 
 
 def carry_out(
@@ -127,10 +154,7 @@ class _Stage:
         with ExitStack() as stack:
             running = [one for one in self._started(model, stack) if one]
             self._run_alone(model)
-            asked = list(self._asked(running))
-            for first in {entry.one.contestant.name: entry for entry in reversed(asked)}.values():
-                if not self._ask(first, warm_up=True):
-                    asked.remove(first)
+            asked = [entry for entry in self._asked(running) if self._ask(entry, warm_up=True)]
             for _ in range(self.plan.rounds):
                 asked = [entry for entry in asked if self._ask(entry)]
                 self._run_alone(model)
@@ -164,6 +188,7 @@ class _Stage:
                 )
             )
             server.wait_ready(_READY_SECONDS)
+            server.settle(_SETTLE_SECONDS)
         except (CheckFailed, OSError) as error:
             self._fail(f"{name}, {self.stage.model}", error)
             self._show(f"{self.stage.model}: {name} failed", seconds)
@@ -210,7 +235,10 @@ class _Stage:
         name, server = entry.one.contestant.name, entry.one.server
         self._show(f"{entry.question}: {name}", question=entry.question)
         try:
-            server.thaw()
+            if entry.one.peer:
+                server.thaw()
+                time.sleep(_THAWED_SECONDS)
+                server.wait_alive(_ALIVE_SECONDS)
             entry.exchange.check(server.port)
             sample = measure(
                 server,
@@ -228,7 +256,8 @@ class _Stage:
                 server.freeze()
         if not warm_up:
             self.results.add(entry.question, name, sample)
-        self._show(f"{entry.question}: {name}", seconds, entry.question)
+        taken = asking_seconds(seconds, is_peer=entry.one.peer is not None)
+        self._show(f"{entry.question}: {name}", taken, entry.question)
         return True
 
     def _run_alone(self, model: Model | None) -> None:
@@ -251,6 +280,7 @@ class _Stage:
             )
             found = json.loads(done.stdout)
             rate = found["calls"] / found["seconds"]
+            self._show(f"{model.name}: the model alone", _ALONE_SECONDS)
             self.results.alone.setdefault((model.name, rows), []).append(rate)
 
     def _note_memory(self, one: _Running) -> None:

@@ -21,6 +21,9 @@ _SET_PARENT_DEATH_SIGNAL: Final = 1
 _SET_CHILD_SUBREAPER: Final = 36
 _STOP_SECONDS: Final = 15.0
 _POLL_SECONDS: Final = 0.01
+_REST_SECONDS: Final = 0.5
+_REST_SHARE: Final = 0.15
+"""Less of a processor is rest: some poll all the time."""
 
 
 class Server:
@@ -82,9 +85,30 @@ class Server:
         Raises:
             CheckFailed: it ended, or is not ready in time.
         """
+        self.wait_alive(seconds)
+        self.seconds_to_ready = time.perf_counter() - self._began
+
+    def wait_alive(self, seconds: float) -> None:
+        """Wait until the server says that it is ready.
+
+        Raises:
+            CheckFailed: it ended, or is not ready in time.
+        """
         if not wait_until(self._is_ready, seconds, every=_POLL_SECONDS):
             raise CheckFailed(f"not ready after {seconds:g} s: {self.last_line()}")
-        self.seconds_to_ready = time.perf_counter() - self._began
+
+    def settle(self, seconds: float) -> None:
+        """Wait until the process tree rests, or for some seconds at most.
+
+        Some say that they are ready and go on starting parts of themselves.
+        """
+        until = time.monotonic() + seconds
+        used = self.cpu_seconds()
+        while time.monotonic() < until:
+            time.sleep(_REST_SECONDS)
+            before, used = used, self.cpu_seconds()
+            if used - before < _REST_SHARE * _REST_SECONDS:
+                return
 
     def is_alive(self) -> bool:
         """Return whether the probe gets a 200."""

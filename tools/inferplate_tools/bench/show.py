@@ -14,18 +14,14 @@ from inferplate_tools.bench.plots import draw
 from inferplate_tools.bench.results import FILE_NAME, Results, as_json
 from inferplate_tools.bench.run import Plan, Step, carry_out
 from inferplate_tools.bench.services import EXAMPLE
-from inferplate_tools.bench.tables import grids, markdown, question_grid
-from inferplate_tools.bench.targets import targets_grid
+from inferplate_tools.bench.tables import about, grids, markdown, question_grid
 from inferplate_tools.workbench import Workbench
 
 _REPORT: Final = "README.md"
-_REFERENCE_SUITE: Final = "reference"
 _WIDTH_OF_FILES: Final = 120
 
 
-def run_and_show(
-    plan: Plan, own: Mapping[str, Model], output: Path, *, suite: str | None
-) -> Results:
+def run_and_show(plan: Plan, own: Mapping[str, Model], output: Path) -> Results:
     """Carry a plan out, and write results, tables and plots to a folder.
 
     The results are written after each measurement: what is there survives an interruption.
@@ -64,8 +60,7 @@ def run_and_show(
 
         results = carry_out(plan, bench, model_of, watch)
     found = list(grids(results))
-    if suite == _REFERENCE_SUITE:
-        found.append(targets_grid(results))
+    console.print(about(results), markup=False, soft_wrap=True)
     for grid in found:
         console.print(grid.as_rich())
     for failure in results.failures:

@@ -9,8 +9,12 @@ from inferplate_tools.bench.load import Closed, Open
 
 BASELINES: Final = ("naive", "bare", "bare-inline")
 """The peers that a suite has without being told."""
-ASKED_EVERYTHING: Final = (*BASELINES, "naive-async", "mosec", "mosec-batching")
-"""The peers that are small or fast enough to be asked everything; the others have one scenario."""
+ASKED_EVERYTHING: Final = (
+    *BASELINES,
+    "naive-async",
+    *(f"mosec{variant}" for variant in ("", "-batching", "-msgspec", "-msgspec-batching")),
+)
+"""The peers that are small or fast enough to be asked everything; the others have some."""
 TARGET_SHARE: Final = 0.6
 """The load at which the target for tail latency holds."""
 
@@ -60,13 +64,13 @@ def chosen(
 
 
 def reference() -> list[Stage]:
-    """Make the suite in which the targets of ``docs/benchmarks.md`` are measured."""
+    """Make the suite of which ``docs/benchmarks.md`` has the figures."""
     one, some, many = Closed(1), Closed(16), Closed(64)
 
     shares = [Scenario("json", 1, Share(part), True) for part in (0.3, TARGET_SHARE, 0.9)]
     everyone = Scenario("json", 1, some)
     latency = Scenario("json", 1, one, few_peers=True)
-    crowd = Scenario("json", 1, many, few_peers=True)
+    crowd = Scenario("json", 1, many)
     binary = tuple(Scenario("binary", rows, some) for rows in (1, 8, 64))
     return [
         Stage("tabular", 1, (latency, everyone, crowd, binary[0], Scenario("typed", 1, some))),

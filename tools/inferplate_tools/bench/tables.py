@@ -89,9 +89,11 @@ def about(results: Results) -> str:
     """Say in a few lines where and how it was measured."""
     machine = results.machine
     tools = ", ".join(f"{name} {version}" for name, version in results.tools.items())
+    cards = ", ".join(machine.get("accelerators", ()))
     return (
         f"{machine['processor']}, {machine['processors']} processors, "
-        f"{machine['memory_gib']} GiB, {machine['system']}, Python {machine['python']}; {tools}. "
+        f"{machine['memory_gib']} GiB, {cards or 'no accelerator'}, {machine['system']}, "
+        f"Python {machine['python']}; {tools}. "
         f"{results.rounds} interleaved rounds of {results.seconds} s; medians. "
         "CPU: processor time of the server's process tree per request. "
         "probe: the slowest readiness probe of all rounds. "

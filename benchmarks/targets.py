@@ -13,7 +13,7 @@ from inferplate_tools.bench.tables import NAIVE, Grid, number
 BARE: Final = "bare ASGI, batched"
 INLINE: Final = "bare ASGI, inline"
 MOSEC: Final = "Mosec, batching"
-_BASELINES: Final = (NAIVE, f"{NAIVE}, async", BARE, INLINE)
+BASELINES: Final = (NAIVE, f"{NAIVE}, async", BARE, INLINE)
 _MODELS: Final = ("tabular", "mlp", "embed")
 
 
@@ -186,7 +186,7 @@ def _best_peer(results: Results, service: str) -> float:
     found = [
         _times(_samples(results, peer, "tabular"), own)
         for peer in results.peers
-        if peer not in _BASELINES
+        if peer not in BASELINES
     ]
     return min((times for times in found if not math.isnan(times)), default=math.nan)
 
