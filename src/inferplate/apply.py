@@ -15,7 +15,7 @@ def apply(plan: Plan) -> None:
     if not plan.patch:
         return
     git = plan.project.repository
-    git.raw("apply", "--check", "-", given=plan.patch)
+    git.raw("apply", "--check", "--whitespace=nowarn", "-", given=plan.patch)
     try:
         git.raw("apply", "--whitespace=nowarn", "-", given=plan.patch, shielded=True)
     except BaseException:

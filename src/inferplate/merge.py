@@ -3,7 +3,6 @@
 Git's own merge does it, so edits follow a file that either side has moved.
 """
 
-import os
 from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -47,9 +46,8 @@ class Scratch:
         (folder / "objects/info/alternates").write_text(f"{objects}\n", encoding="utf-8")
         who = {"NAME": "inferplate", "EMAIL": "inferplate@localhost"}
         persons = {f"GIT_{role}_{key}": who[key] for role in ("AUTHOR", "COMMITTER") for key in who}
-        alone = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
         self._index = folder / "index"
-        self._git = Git.bare(folder, {**alone, **persons, "GIT_INDEX_FILE": str(self._index)})
+        self._git = Git.bare(folder, {**persons, "GIT_INDEX_FILE": str(self._index)})
 
     def read(self, tree: str) -> Tree:
         """List the files of a tree, by its object name."""

@@ -83,8 +83,8 @@ class Project:
         Raises:
             InferplateError: something is not committed.
         """
-        status = ("status", "--porcelain", "-z", "--untracked-files=all", "--", f"./{self.prefix}")
-        changed = self.repository.fields(*status)
+        status = ("status", "--porcelain", "-z", "--untracked-files=all", "--no-renames")
+        changed = self.repository.fields(*status, "--", f"./{self.prefix}")
         if changed:
             more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
             raise InferplateError(
