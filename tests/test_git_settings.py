@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,10 +11,9 @@ from history import OLDEST, edit, emitted, files, history, last, new, repository
 
 from inferplate import new as new_module
 from inferplate.git import Git
-from inferplate.project import Project
 from inferplate.workbench import Workbench
 
-Settings = Mapping[str, str]
+Settings = dict[str, str]
 Found = dict[str, object]
 Outcome = Callable[[Callable[[Path], object]], Found]
 

@@ -11,6 +11,8 @@ from typing import Final
 from inferplate.errors import InferplateError
 
 _NEEDED: Final = (2, 38)
+_TRUST: Final = re.compile(r"git config --global --add safe\.directory .+")
+"""What git proposes where a repository belongs to another user."""
 _CREDENTIALS: Final = re.compile(r"(\bhttps?://)[^/\s]*@")
 _NOT_INHERITED: Final = frozenset(
     {
@@ -158,6 +160,8 @@ def _settings() -> list[str]:
 
 def _reason(said: str) -> str:
     """Choose the line that says why: of ssh it is the one before git's own."""
+    if trust := _TRUST.search(said):
+        return f"the repository belongs to another user; if you trust it, run '{trust[0].strip()}'"
     lines = [line.strip() for line in said.splitlines() if line.strip(" @")]
     fatal = [number for number, line in enumerate(lines) if line.startswith("fatal:")]
     if not fatal:

@@ -22,7 +22,7 @@ from inferplate.place import (
     overwritten,
 )
 from inferplate.project import ANSWERS_FILE, Project
-from inferplate.releases import Releases
+from inferplate.releases import Releases, recorded
 from inferplate.render import render
 from inferplate.signals import interruptible, temporary_folder
 from inferplate.source import (
@@ -84,6 +84,7 @@ def new(
     given: Mapping[str, Any],
     ref: str | None = None,
     *,
+    source: str | None = None,
     defaults: bool = False,
     keep: bool = False,
     git: bool = True,
@@ -91,9 +92,10 @@ def new(
     """Emit a project, and ask for the answers that are not given.
 
     ``given``: answers as text. ``ref``: a version, or anything else that git knows in the
-    template's repository; none: the installed version. ``defaults``: ask for nothing. ``keep``:
-    files that are there already stay as they are. ``git``: make it a repository with a first
-    commit, unless it is inside one.
+    template's repository; none: the installed version, or the newest of another source.
+    ``source``: another repository of the template. ``defaults``: ask for nothing. ``keep``: files
+    that are there already stay as they are. ``git``: make it a repository with a first commit,
+    unless it is inside one.
 
     Raises:
         InferplateError, KeyboardInterrupt: nothing was left behind, for the reason in the text.
@@ -102,7 +104,7 @@ def new(
     if (destination / ANSWERS_FILE).exists():
         raise InferplateError(f"{destination} is a project already: 'inferplate update' changes it")
     with interruptible(), temporary_folder() as folder:
-        template = _find(ref, folder)
+        template = _find(source, ref, folder)
         questions = read_version(template.folder, template.version)
         answers = read_answers(given, questions)
         ask = not defaults and bool(_unanswered(questions, answers))
@@ -116,7 +118,7 @@ def new(
             leave_out(draft, destination)
             refused = _commit(draft, destination, template) if git else ""
         remarks = [refused] if refused else []
-        if ref is None and not bundled_template() and _has_uncommitted_changes():
+        if ref is source is None and not bundled_template() and _has_uncommitted_changes():
             remarks.append(_LEFT_OUT)
     return Made(Project.read(destination.resolve()), kept, git and not refused, remarks, message)
 
@@ -160,14 +162,15 @@ def _commit(draft: Path, destination: Path, template: _Template) -> str:
     return ""
 
 
-def _find(ref: str | None, folder: Path) -> _Template:
-    """Find the template: inside the wheel, in the checkout, or at a reference of its repository."""
+def _find(source: str | None, ref: str | None, folder: Path) -> _Template:
+    """Find the template: in the wheel, in the checkout, or at a reference of a repository."""
     bundled = bundled_template()
-    if bundled and ref is None:
+    if bundled and ref is source is None:
         return _Template(bundled, PUBLIC_ADDRESS, installed_version())
-    address = PUBLIC_ADDRESS if bundled else str(template_root())
+    own = PUBLIC_ADDRESS if bundled else str(template_root())
+    address = recorded(source) if source else own
     releases = Releases(address, folder / "source")
-    version = releases.resolve(ref or "HEAD")
+    version = releases.resolve(ref or "HEAD") if ref or not source else releases.newest()
     return _Template(releases.export(version, folder / "template"), address, version)
 
 

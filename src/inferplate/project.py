@@ -55,6 +55,13 @@ class Project:
         return cls(root.resolve(), str(source), str(version), answers)
 
     @property
+    def origin(self) -> str:
+        """Return where the template is: a path is as seen from the project, not from here."""
+        path = self.root / self.source
+        is_path = "://" not in self.source and path.exists()
+        return str(path.resolve()) if is_path else self.source
+
+    @property
     def git(self) -> Git:
         """Return git in the project."""
         return Git(self.root)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from inferplate.installed import Installed
 from inferplate.ownership import users_files
 from inferplate.project import Project
 from inferplate.releases import Releases
@@ -24,7 +25,11 @@ class Rendered:
 
 
 def render_version(
-    releases: Releases, project: Project, version: str, answers: Mapping[str, Any], folder: Path
+    releases: Releases | Installed,
+    project: Project,
+    version: str,
+    answers: Mapping[str, Any],
+    folder: Path,
 ) -> Rendered:
     """Render a released version into a folder, as Copier would.
 

@@ -5,8 +5,8 @@ import subprocess
 from typing import Final
 
 from inferplate.errors import CheckFailed, InferplateError
+from inferplate.installed import present_version
 from inferplate.project import ANSWERS_FILE, Project
-from inferplate.releases import Releases
 from inferplate.rendered import render_version
 from inferplate.signals import temporary_folder
 
@@ -26,7 +26,7 @@ def check_resolved(project: Project) -> None:
     if unresolved:
         raise InferplateError(f"conflicts are left in {', '.join(unresolved)}: resolve them first")
     with temporary_folder() as folder:
-        releases = Releases(project.source, folder / "source")
+        releases = present_version(project, folder / "source")
         rendered = render_version(
             releases, project, project.version, project.answers, folder / "new"
         )

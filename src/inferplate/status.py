@@ -10,11 +10,11 @@ from rich.text import Text
 
 from inferplate.errors import InferplateError
 from inferplate.git import without_credentials
+from inferplate.installed import installed_for
 from inferplate.project import Project
 from inferplate.releases import Releases, Unreachable, parse
 from inferplate.rendered import Rendered, render_template, render_version
 from inferplate.signals import temporary_folder
-from inferplate.source import bundled_template, installed_version
 
 _PATIENCE: Final = 20.0
 """Seconds to wait for the template's repository."""
@@ -101,7 +101,7 @@ def status(project: Project) -> Status:
         newest, missing = None, ""
         rendered: Rendered | None = None
         try:
-            releases = Releases(project.source, folder / "source", _PATIENCE)
+            releases = Releases(project.origin, folder / "source", _PATIENCE)
             newest = releases.newest()
             rendered = render_version(releases, project, project.version, project.answers, folder)
         except Unreachable as error:
@@ -115,10 +115,10 @@ def status(project: Project) -> Status:
 
 def _render_installed(project: Project, folder: Path) -> Rendered | None:
     """Render the template inside the wheel, where it is the version that the project came from."""
-    template = bundled_template()
-    if template is None or project.version != installed_version():
+    installed = installed_for(project)
+    if installed is None:
         return None
-    return render_template(template, project, project.version, project.answers, folder)
+    return render_template(installed.folder, project, project.version, project.answers, folder)
 
 
 def _edited(project: Project, rendered: Rendered) -> dict[str, str]:

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from inferplate.apply import apply
 from inferplate.errors import InferplateError
+from inferplate.git import without_credentials
 from inferplate.lockfile import LOCKFILE, is_stale, relock
 from inferplate.plan import Change, Plan, plan_update
 from inferplate.project import ANSWERS_FILE, Project
@@ -30,6 +31,7 @@ def update(
     switch: Mapping[str, str],
     to: str | None,
     *,
+    source: str | None = None,
     dry_run: bool,
     allow_delete: bool,
     console: Console,
@@ -40,7 +42,7 @@ def update(
         InferplateError, KeyboardInterrupt: nothing was changed; the text says why.
     """
     with interruptible():
-        plan = plan_update(Project.read(root), switch, to, allow_delete=allow_delete)
+        plan = plan_update(Project.read(root), switch, to, source=source, allow_delete=allow_delete)
         _show_step(plan, console)
         if not plan.changes:
             return plan
@@ -71,7 +73,10 @@ def _show_step(plan: Plan, console: Console) -> None:
     before = plan.project.version
     if before != plan.version:
         console.print(f"From {before} to {plan.version}", highlight=False)
-    for name, (old, new) in plan.switched.items():
+    changed = dict(plan.switched)
+    if plan.source != plan.project.source:
+        changed["source"] = tuple(map(without_credentials, (plan.project.source, plan.source)))
+    for name, (old, new) in changed.items():
         console.print(f"{name}: {_shown(old)} becomes {_shown(new)}", highlight=False, markup=False)
     if not plan.changes:
         console.print(f"Nothing to do: the project is at {before}.", highlight=False)
