@@ -192,6 +192,7 @@ def outcome(
         found["updated"] = _content(project)
         found["conflict"] = inferplate("update", project, "--continue")
         edit(project, {"Makefile": new("test:\n\t@exit 0\n")})
+        Git(project).raw("add", "Makefile")
         found["continue"] = inferplate("update", project, "--continue")
         return found
 

@@ -130,8 +130,8 @@ def test_a_relative_source_is_seen_from_the_project(
     shutil.copytree(history(bench), tmp_path / "template")
     source = Project.read(project).source
     save(project, {".copier-answers.yml": swap(source, "../template")})
-    (tmp_path / "elsewhere").mkdir()
-    monkeypatch.chdir(tmp_path / "elsewhere")
+    (tmp_path / "else/where").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "else/where")
     code, printed, _ = inferplate("status", project, "--json")
     assert (code, json.loads(printed)["newest"]) == (0, NEWEST)
     assert inferplate("update", project)[0] == 0

@@ -644,14 +644,20 @@ def test_a_conflict_is_listed_and_continue_waits_until_it_is_resolved(
     code, printed, _ = inferplate("update", project)
     assert code == 1
     assert "Makefile: choose between the marked lines" in printed
-    assert Git(project).text("diff", "--cached", "--name-only") == ""
+    git = Git(project)
+    assert git.text("diff", "--cached", "--name-only") == "Makefile"
 
-    code, _, error = inferplate("update", project, "--continue")
-    assert code == 1
-    assert error == "inferplate: conflicts are left in Makefile: resolve them first\n"
+    def refused(*options: str) -> bool:
+        code, _, error = inferplate("update", project, *options)
+        left = "inferplate: conflicts are left in Makefile: resolve them, 'git add' each, then run"
+        return code == 1 and error.startswith(left) and error.count("\n") == 1
 
+    assert refused("--continue")
+    assert refused("--server", "granian")
     stub = "\ntest:\n\t@exit 0\n"
     edit(project, {"Makefile": new(stub)})
+    assert refused("--continue")
+    git.raw("add", "Makefile")
     code, printed, error = inferplate("update", project, "--continue")
     assert (code, error) == (0, "")
     assert "The update is complete and the tests pass" in printed

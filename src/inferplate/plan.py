@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from inferplate.answers import derived_answers, read_answers, read_version
+from inferplate.conflicts import Sides, check_none_left
 from inferplate.errors import InferplateError
 from inferplate.git import check_version, without_credentials
 from inferplate.installed import Installed, present_version
@@ -38,7 +39,7 @@ class Plan:
 
     ``source``: where the template will be. ``switched``: the answers that change, as old and new by
     question.
-    ``conflicts``: the kind of conflict by path.
+    ``conflicts``: the kind of conflict by path. ``sides``: what each side has of these files.
     ``to_delete``: files that the user has edited and the template no longer has.
     ``stay_deleted``: files that the user has deleted and the template has changed.
     ``to_port``: the user's own files that were written for the old answers.
@@ -52,6 +53,7 @@ class Plan:
     changelog: str = ""
     changes: list[Change] = field(default_factory=list)
     conflicts: dict[str, str] = field(default_factory=dict)
+    sides: dict[str, Sides] = field(default_factory=dict)
     to_delete: list[str] = field(default_factory=list)
     stay_deleted: list[str] = field(default_factory=list)
     to_port: list[str] = field(default_factory=list)
@@ -91,6 +93,7 @@ def plan_update(
         InferplateError: the project, its source, the version or the answers do not allow it.
     """
     check_version()
+    check_none_left(project)
     committed = project.committed_tree()
     moved = replace(project, source=recorded(source)) if source else project
     with temporary_folder() as folder:
@@ -141,11 +144,16 @@ def _merge(
         plan,
         changes=list(_changes(base | set_aside, ours, merged.tree, moves)),
         conflicts=merged.conflicts,
+        sides={path: _sides(scratch, stages) for path, stages in merged.stages.items()},
         to_delete=merged.vanished,
         stay_deleted=merged.stay_deleted,
         to_port=to_port,
         patch=scratch.patch(ours, merged.tree, plan.project.prefix),
     )
+
+
+def _sides(scratch: Scratch, stages: Mapping[int, str]) -> Sides:
+    return {stage: (entry.split(" ")[0], scratch.content(entry)) for stage, entry in stages.items()}
 
 
 def _keep_users_files(

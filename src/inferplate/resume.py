@@ -2,16 +2,13 @@
 
 import shutil
 import subprocess
-from typing import Final
 
+from inferplate.conflicts import check_none_left
 from inferplate.errors import CheckFailed, InferplateError
 from inferplate.installed import present_version
 from inferplate.project import ANSWERS_FILE, Project
 from inferplate.rendered import render_version
 from inferplate.signals import temporary_folder
-
-_MARKERS: Final = r"^(<{7}|>{7}) (yours|inferplate-|before updating|after updating)"
-"""What a conflict begins and ends with, of ours and of Copier's own update."""
 
 
 def check_resolved(project: Project) -> None:
@@ -20,11 +17,7 @@ def check_resolved(project: Project) -> None:
     Raises:
         InferplateError: it is not; the text says what is left to do.
     """
-    pattern = ("--extended-regexp", "-e", _MARKERS, "--", f"./{project.prefix}")
-    options = ("--untracked", "--files-with-matches", "-z", "--full-name")
-    unresolved = project.repository.fields("grep", *options, *pattern, accept=1)
-    if unresolved:
-        raise InferplateError(f"conflicts are left in {', '.join(unresolved)}: resolve them first")
+    check_none_left(project)
     with temporary_folder() as folder:
         releases = present_version(project, folder / "source")
         rendered = render_version(

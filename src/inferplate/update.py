@@ -21,9 +21,15 @@ from inferplate.signals import interruptible, undisturbed
 _WHAT_TO_DO: Final = {
     "contents": "choose between the marked lines",
     "add/add": "you and the template have both added it: choose between the marked lines",
-    "binary": "it has your version: compare it with the template's",
+    "binary": "it is not text and has your version: keep it, or take the template's",
+    "distinct modes": "one is a link and one a file; they stand beside each other: keep one",
+    "file/directory": "one is a file and one a folder; they stand beside each other: keep one",
     "rename/rename": "you and the template have moved it to different places: keep one",
 }
+
+_ONE_SIDE: Final = (
+    "Of a whole file, 'git checkout --ours FILE' keeps yours, and --theirs takes the template's."
+)
 
 
 def update(
@@ -75,7 +81,8 @@ def _show_step(plan: Plan, console: Console) -> None:
         console.print(f"From {before} to {plan.version}", highlight=False)
     changed = dict(plan.switched)
     if plan.source != plan.project.source:
-        changed["source"] = tuple(map(without_credentials, (plan.project.source, plan.source)))
+        source = plan.project.source
+        changed["source"] = (without_credentials(source), without_credentials(plan.source))
     for name, (old, new) in changed.items():
         console.print(f"{name}: {_shown(old)} becomes {_shown(new)}", highlight=False, markup=False)
     if not plan.changes:
@@ -116,10 +123,14 @@ def _show_rest(plan: Plan, console: Console) -> None:
 
 
 def _show_next(plan: Plan, console: Console) -> None:
-    goes_on = "Then run" if plan.conflicts else "Look at it with 'git diff', then run"
+    goes_on = "Look at it with 'git diff', then run"
+    if plan.conflicts:
+        console.print(_ONE_SIDE, markup=False, highlight=False)
+        goes_on = "Then 'git add' each, run"
     console.print(f"{goes_on} 'inferplate update --continue' and commit.", highlight=False)
     here = f" -- {shlex.quote(str(plan.project.root))}" if plan.project.prefix else ""
-    back = f"To go back instead: git stash push --include-untracked{here}"
+    reset = "git reset --quiet && " if plan.conflicts else ""
+    back = f"To go back instead: {reset}git stash push --include-untracked{here}"
     console.print(back, markup=False, highlight=False, soft_wrap=True)
 
 
