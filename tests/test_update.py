@@ -507,6 +507,7 @@ def test_a_script_reads_what_an_update_does(make_project: MakeProject, inferplat
     document = json.loads(printed)
     assert (code, error, document["dry_run"]) == (0, "", True)
     assert document["to"] == NEWEST
+    assert document["taken"] == {"region": "nowhere"}
     assert {"path": "Makefile", "kind": "changed", "edited": False, "moved_from": ""} in document[
         "changes"
     ]
@@ -747,7 +748,10 @@ def without_python(text: str) -> str:
 
 SERVICE = "template/service"
 BAD_RELEASES: dict[str, tuple[dict[str, Edit], str]] = {
-    "answers no longer allowed": ({"copier.yml": without_python}, "'runtime': 'python'"),
+    "answers no longer allowed": (
+        {"copier.yml": without_python},
+        "no longer has runtime 'python': choose another with --runtime NAME: onnxruntime, ",
+    ),
     "questions that cannot be read": ({"copier.yml": new("a: b: c")}, "YAML"),
     "an unknown variable": ({f"{SERVICE}/z.txt.jinja": new("{{ nothing }}")}, "'nothing'"),
     "a missing include": ({f"{SERVICE}/z.txt.jinja": new("{% include 'gone' %}")}, "gone"),
@@ -811,6 +815,9 @@ def test_a_dry_run_shows_what_an_update_does_and_changes_nothing(
     assert "From v0.1.0 to v0.3.0" in printed
     assert "What v0.2.0 brings." in printed
     assert "What v0.3.0 brings." in printed
+    assert (
+        "New questions and the answers taken; 'update --set' changes them:\n  region: n" in printed
+    )
     assert "src/service/added.py" in printed
     assert "Makefile: choose between the marked lines" in printed
     assert "--continue" not in printed

@@ -35,6 +35,7 @@ from inferplate.source import (
 
 _LEFT_OUT: Final = "The template has uncommitted changes; the service comes without them."
 _MESSAGE: Final = "_message_after_copy"
+_TUTORIAL: Final = "https://github.com/inferplate/inferplate/blob/main/docs/tutorial.md"
 _SHOWN: Final = 5
 """How many files an error names."""
 
@@ -113,6 +114,8 @@ def new(
             _render(template, draft, answers, _proposed(destination), ask=ask)
             message = _message(template.folder, Project.read(draft).answers, destination)
             kept = overwritten(draft, destination)
+            if "README.md" in kept:
+                message = _without_readme(message)
             if kept and not keep:
                 _refuse_or_ask(kept, destination, ask=ask)
             leave_out(draft, destination)
@@ -234,6 +237,14 @@ def _render(
                 f"the folder's name makes no title ({error}): give one with --name"
             ) from error
         render(template.folder, destination, data, settings=settings, ask=True)
+
+
+def _without_readme(message: str) -> str:
+    """Point to the tutorial instead of to the README, where the user's own is kept."""
+    paragraphs = message.split("\n\n")
+    told = [text for text in paragraphs if not text.startswith("README.md ")]
+    instead = f"README.md is yours; how to serve your own model is here:\n{_TUTORIAL}"
+    return "\n\n".join([*told, instead])
 
 
 def _message(template: Path, answers: Mapping[str, Any], destination: Path) -> str:

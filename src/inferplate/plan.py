@@ -7,7 +7,7 @@ from itertools import chain, count
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from inferplate.answers import derived_answers, read_answers, read_version
+from inferplate.answers import derived_answers, no_longer_allowed, read_answers, read_version
 from inferplate.conflicts import Sides, check_none_left
 from inferplate.errors import InferplateError
 from inferplate.git import check_version, without_credentials
@@ -43,6 +43,7 @@ class Plan:
     ``to_delete``: files that the user has edited and the template no longer has.
     ``stay_deleted``: files that the user has deleted and the template has changed.
     ``to_port``: the user's own files that were written for the old answers.
+    ``taken``: the answers to questions that are new, by question.
     ``patch``: from the project's last commit to the result.
     """
 
@@ -57,6 +58,7 @@ class Plan:
     to_delete: list[str] = field(default_factory=list)
     stay_deleted: list[str] = field(default_factory=list)
     to_port: list[str] = field(default_factory=list)
+    taken: dict[str, Any] = field(default_factory=dict)
     patch: bytes = b""
 
     def document(self) -> dict[str, Any]:
@@ -72,6 +74,7 @@ class Plan:
             "to_delete": self.to_delete,
             "stay_deleted": self.stay_deleted,
             "to_port": self.to_port,
+            "taken": self.taken,
         }
 
 
@@ -116,14 +119,15 @@ def plan_update(
         if version == project.version and not switched and moved.source == project.source:
             return Plan(project, version, project.source)
         old = render_version(releases, project, project.version, project.answers, folder / "old")
-        new = _render_new(template, moved, version, answers, folder / "new")
+        new = _render_new(template, moved, version, answers, folder / "new", questions)
         follow = Project.read(new.files).answers
         switched |= {
             name: (kept[name], follow[name]) for name in derived if follow[name] != kept[name]
         }
         scratch = Scratch(folder / "merge", project.repository)
         changelog = _changelog(new, project.version, version)
-        plan = Plan(project, version, moved.source, switched, changelog)
+        taken = {name: follow[name] for name in follow if name not in {*project.answers, *given}}
+        plan = Plan(project, version, moved.source, switched, changelog, taken=taken)
         return _merge(plan, scratch, old, new, scratch.read(committed), allow_delete=allow_delete)
 
 
@@ -242,11 +246,18 @@ def _find(
 
 
 def _render_new(
-    template: Path, project: Project, version: str, answers: Mapping[str, Any], folder: Path
+    template: Path,
+    project: Project,
+    version: str,
+    answers: Mapping[str, Any],
+    folder: Path,
+    questions: Mapping[str, Any],
 ) -> Rendered:
     try:
         return render_template(template, project, version, answers, folder)
     except InferplateError as error:
+        if refused := no_longer_allowed(answers, questions):
+            raise InferplateError(f"{version} {refused}") from error
         raise InferplateError(
             f"{version} cannot be rendered with these answers: {error}"
         ) from error

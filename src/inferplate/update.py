@@ -115,6 +115,8 @@ def _show_rest(plan: Plan, console: Console) -> None:
         "Still deleted, as you left them, although the template has changed them:",
         plan.stay_deleted,
     )
+    new = [f"{name}: {_shown(answer)}" for name, answer in plan.taken.items()]
+    _list(console, "New questions and the answers taken; 'update --set' changes them:", new)
     _list(console, "Your files that are written for the old answers; port them:", plan.to_port)
     conflicts = [
         f"{path}: {_WHAT_TO_DO.get(kind, kind)}" for path, kind in sorted(plan.conflicts.items())
