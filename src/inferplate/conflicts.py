@@ -49,5 +49,5 @@ def check_none_left(project: Project) -> None:
 
 def _marked(project: Project) -> list[str]:
     pattern = ("--extended-regexp", "-e", _MARKERS, "--", f"./{project.prefix}")
-    options = ("--untracked", "--files-with-matches", "-z", "--full-name")
+    options = ("--no-color", "--untracked", "--files-with-matches", "-z", "--full-name")
     return project.repository.fields("grep", *options, *pattern, accept=1)
