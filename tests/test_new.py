@@ -208,6 +208,11 @@ def test_only_what_would_be_overwritten_is_refused_and_it_can_be_kept(
     code, printed, _ = inferplate("new", ".", "--keep", "--json")
     assert (code, json.loads(printed)["kept"]) == (0, ["LICENSE", "README.md"])
     made = files(work)
+    (work / ".copier-answers.yml").unlink()
+    code, printed, _ = inferplate("new", ".", "--keep", "--defaults")
+    assert (code, "README.md says" in printed) == (0, False)
+    assert "README.md is yours" in printed
+    assert "/docs/tutorial.md\n" in printed
     assert before.items() <= made.items()
     assert made.keys() >= {".github/workflows/ci.yml", "src/service/app.py"}
     commit(git, "the service")

@@ -284,6 +284,19 @@ for datatype in ("int64", "uint64", "uint32"):
 model = load(Path("int64.xml"), describe(Path("int64.xml")))
 assert "'x'" in message(InvalidTensors, model.run, {"x": np.array([-(2**31) - 1])})
 """
+UNKNOWN_OPERATIONS = """
+import onnx
+from onnx import TensorProto, helper
+
+node = helper.make_node("Scaler", ["x"], ["y"], domain="ai.onnx.ml", offset=[0.0], scale=[2.0])
+x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 3]) for name in "xy")
+domains = [helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 3)]
+graph = helper.make_graph([node], "scaler", [x], [y])
+artifact = Path("classical.onnx")
+onnx.save(helper.make_model(graph, opset_imports=domains, ir_version=8), artifact)
+told = message(manifest.ArtifactError, describe, artifact)
+assert "OpenVINO does not have ai.onnx.ml.Scaler: use the runtime onnxruntime" in told
+"""
 CASES = {
     "text columns": ("scikit-learn", TEXT_COLUMNS),
     "texts": ("scikit-learn", TEXTS),
@@ -298,6 +311,7 @@ CASES = {
     },
     "sentences": ("transformers", TRANSFORMERS_TEXT),
     "wide integers": ("openvino", WIDE_INTEGERS),
+    "unknown operations": ("openvino", UNKNOWN_OPERATIONS),
     "text for a module": ("pytorch", NO_TEXT_FOR_A_MODULE),
     **{
         f"text for {runtime}": (runtime, NO_TEXT)

@@ -21,8 +21,8 @@ from history import (
     update,
 )
 
-from inferplate.commands import status as status_module
 from inferplate.commands.status import status
+from inferplate.project import installed
 from inferplate.project.project import Project
 from inferplate.template.source import template_root
 from inferplate_tools.workbench import Workbench
@@ -123,10 +123,10 @@ def test_without_the_source_the_installed_template_serves_for_its_own_version(
     project = make_project()
     source = {".copier-answers.yml": lambda text: text.replace("history", "nowhere")}
     save(project, {**source, "Makefile": last("# mine")})
-    monkeypatch.setattr(status_module, "bundled_template", template_root)
-    monkeypatch.setattr(status_module, "installed_version", lambda: "v0.1.0")
+    monkeypatch.setattr(installed, "bundled_template", template_root)
+    monkeypatch.setattr(installed, "installed_version", lambda: "v0.1.0")
     found = status(Project.read(project))
     assert found.newest is None
     assert found.edited == {"Makefile": "edited"}
-    monkeypatch.setattr(status_module, "installed_version", lambda: "v0.2.0")
+    monkeypatch.setattr(installed, "installed_version", lambda: "v0.2.0")
     assert status(Project.read(project)).edited is None

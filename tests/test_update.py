@@ -507,6 +507,7 @@ def test_a_script_reads_what_an_update_does(make_project: MakeProject, inferplat
     document = json.loads(printed)
     assert (code, error, document["dry_run"]) == (0, "", True)
     assert document["to"] == NEWEST
+    assert document["taken"] == {"region": "nowhere"}
     assert {"path": "Makefile", "kind": "changed", "edited": False, "moved_from": ""} in document[
         "changes"
     ]
@@ -644,14 +645,20 @@ def test_a_conflict_is_listed_and_continue_waits_until_it_is_resolved(
     code, printed, _ = inferplate("update", project)
     assert code == 1
     assert "Makefile: choose between the marked lines" in printed
-    assert Git(project).text("diff", "--cached", "--name-only") == ""
+    git = Git(project)
+    assert git.text("diff", "--cached", "--name-only") == "Makefile"
 
-    code, _, error = inferplate("update", project, "--continue")
-    assert code == 1
-    assert error == "inferplate: conflicts are left in Makefile: resolve them first\n"
+    def refused(*options: str) -> bool:
+        code, _, error = inferplate("update", project, *options)
+        left = "inferplate: conflicts are left in Makefile: resolve them, 'git add' each, then run"
+        return code == 1 and error.startswith(left) and error.count("\n") == 1
 
+    assert refused("--continue")
+    assert refused("--server", "granian")
     stub = "\ntest:\n\t@exit 0\n"
     edit(project, {"Makefile": new(stub)})
+    assert refused("--continue")
+    git.raw("add", "Makefile")
     code, printed, error = inferplate("update", project, "--continue")
     assert (code, error) == (0, "")
     assert "The update is complete and the tests pass" in printed
@@ -741,7 +748,10 @@ def without_python(text: str) -> str:
 
 SERVICE = "template/service"
 BAD_RELEASES: dict[str, tuple[dict[str, Edit], str]] = {
-    "answers no longer allowed": ({"copier.yml": without_python}, "'runtime': 'python'"),
+    "answers no longer allowed": (
+        {"copier.yml": without_python},
+        "no longer has runtime 'python': choose another with --runtime NAME: onnxruntime, ",
+    ),
     "questions that cannot be read": ({"copier.yml": new("a: b: c")}, "YAML"),
     "an unknown variable": ({f"{SERVICE}/z.txt.jinja": new("{{ nothing }}")}, "'nothing'"),
     "a missing include": ({f"{SERVICE}/z.txt.jinja": new("{% include 'gone' %}")}, "gone"),
@@ -805,6 +815,9 @@ def test_a_dry_run_shows_what_an_update_does_and_changes_nothing(
     assert "From v0.1.0 to v0.3.0" in printed
     assert "What v0.2.0 brings." in printed
     assert "What v0.3.0 brings." in printed
+    assert (
+        "New questions and the answers taken; 'update --set' changes them:\n  region: n" in printed
+    )
     assert "src/service/added.py" in printed
     assert "Makefile: choose between the marked lines" in printed
     assert "--continue" not in printed

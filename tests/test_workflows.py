@@ -14,7 +14,7 @@ import copier
 import pytest
 import yaml
 from conftest import ALL_VARIANTS
-from history import NEWEST, OLDEST, MakeProject, commit, edit, first, history, repository
+from history import NEWEST, OLDEST, MakeProject, commit, edit, first, history, new, repository
 
 from inferplate.git import Git
 from inferplate.template.render import render
@@ -247,6 +247,23 @@ def test_on_github_the_pull_request_names_the_files_that_are_gone(
     assert run_on_github(forge) == 0
     _, _, gone = forge.record.read_text().partition("Deleted, also if you had edited them:")
     assert "\n.env.example\n" in gone
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", ["echo new > uv.lock", "exit 2"], ids=["follows", "fails"])
+def test_on_github_uv_lock_follows_or_is_named(
+    script: str, make_project: MakeProject, tmp_path: Path
+) -> None:
+    project = make_project()
+    edit(project, {"uv.lock": new("old\n")})
+    commit(Git(project), "locked")
+    forge = Forge.of(project, tmp_path)
+    executable(tmp_path / "programs/uv", f"#!/bin/sh\n{script}\n")
+    assert run_on_github(forge) == 0
+    follows = "new" in script
+    assert forge.show("uv.lock") == ("new" if follows else "old")
+    told = "For the old dependencies; run 'uv lock':\n\n```text\nuv.lock\n```"
+    assert (told in forge.record.read_text()) == (not follows)
 
 
 @pytest.mark.parametrize("ci", ["github", "gitlab"])

@@ -36,6 +36,13 @@ def _other_answers() -> str:
     return f"Answer another question; repeatable: {', '.join(listed)}."
 
 
+Source = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ADDRESS",
+        help="Take the template from here, and record it: a mirror, a fork, a folder or a bundle.",
+    ),
+]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print nothing unless it fails.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")]
 
@@ -58,7 +65,7 @@ def _complete_version(context: typer.Context, incomplete: str) -> list[str]:
     from inferplate.template.releases import released
 
     try:
-        tags = released(Project.read(Path(context.params.get("directory") or ".")).source)
+        tags = released(Project.read(Path(context.params.get("directory") or ".")).origin)
     except InferplateError:
         return []
     return [tag for tag in reversed(tags) if tag.startswith(incomplete)]
@@ -142,6 +149,7 @@ def new_project(
             help="Version of the template, from its repository. [default: the installed one]",
         ),
     ] = None,
+    source: Source = None,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
@@ -156,7 +164,15 @@ def new_project(
     axes = {"framework": framework, "runtime": runtime, "server": server, "task": task}
     named = _answers(settings, {"project_name": name, **axes})
     given = {**(read_file(answers) if answers else {}), **named}
-    made = new(destination, given, ref, defaults=defaults or as_json, keep=keep, git=git)
+    made = new(
+        destination,
+        given,
+        ref,
+        source=source,
+        defaults=defaults or as_json,
+        keep=keep,
+        git=git,
+    )
     if as_json:
         _print_json(made.document())
     elif not quiet:
@@ -186,10 +202,12 @@ def update_project(
         str | None,
         typer.Option(
             metavar="VERSION",
-            help="Version to update to. [default: the newest; with other answers, the same]",
+            help="Version, branch or commit to update to. "
+            "[default: the newest; with other answers, the same]",
             autocompletion=_complete_version,
         ),
     ] = None,
+    source: Source = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what would change, but change nothing.")
     ] = False,
@@ -225,7 +243,7 @@ def update_project(
     axes = {"framework": framework, "runtime": runtime, "server": server, "task": task}
     switch = _answers(settings, axes)
     if resume:
-        if switch or to or dry_run or allow_delete or as_json:
+        if switch or to or source or dry_run or allow_delete or as_json:
             raise InferplateError("--continue cannot be combined with other options")
         project = Project.read(directory)
         check_resolved(project)
@@ -235,7 +253,13 @@ def update_project(
         )
         return
     plan = update(
-        directory, switch, to, dry_run=dry_run, allow_delete=allow_delete, console=console
+        directory,
+        switch,
+        to,
+        source=source,
+        dry_run=dry_run,
+        allow_delete=allow_delete,
+        console=console,
     )
     if as_json:
         _print_json({**plan.document(), "dry_run": dry_run})

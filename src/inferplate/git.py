@@ -11,19 +11,49 @@ from typing import Final
 from inferplate.errors import InferplateError
 
 _NEEDED: Final = (2, 38)
+_TRUST: Final = re.compile(r"git config --global --add safe\.directory .+")
+"""What git proposes where a repository belongs to another user."""
 _CREDENTIALS: Final = re.compile(r"(\bhttps?://)[^/\s]*@")
-_OF_ANOTHER_REPOSITORY: Final = frozenset(
+_NOT_INHERITED: Final = frozenset(
     {
         "GIT_ALTERNATE_OBJECT_DIRECTORIES",
         "GIT_COMMON_DIR",
+        "GIT_DEFAULT_HASH",
+        "GIT_DIFF_OPTS",
         "GIT_DIR",
+        "GIT_EXTERNAL_DIFF",
+        "GIT_GLOB_PATHSPECS",
+        "GIT_ICASE_PATHSPECS",
         "GIT_INDEX_FILE",
+        "GIT_LITERAL_PATHSPECS",
         "GIT_NAMESPACE",
+        "GIT_NOGLOB_PATHSPECS",
         "GIT_OBJECT_DIRECTORY",
         "GIT_PREFIX",
         "GIT_WORK_TREE",
     }
 )
+"""Variables that name another repository, or change what a command does."""
+
+_FIXED: Final = {
+    "color.ui": "false",
+    "column.ui": "never",
+    "core.quotePath": "false",
+    "core.safecrlf": "false",
+    "submodule.recurse": "false",
+}
+"""Settings that stand for the user's in every command, because they change what it says."""
+
+_ALONE: Final = {
+    "GIT_ATTR_NOSYSTEM": "1",
+    "GIT_CONFIG_COUNT": "1",
+    "GIT_CONFIG_GLOBAL": os.devnull,
+    "GIT_CONFIG_KEY_0": "core.attributesFile",
+    "GIT_CONFIG_NOSYSTEM": "1",
+    "GIT_CONFIG_PARAMETERS": "",
+    "GIT_CONFIG_VALUE_0": os.devnull,
+}
+"""Variables that keep the settings and attributes of the user and the machine away."""
 
 
 class GitError(InferplateError):
@@ -42,8 +72,11 @@ class Git:
 
     @classmethod
     def bare(cls, folder: Path, environment: Mapping[str, str] | None = None) -> "Git":
-        """Name a bare repository to git, which ``safe.bareRepository=explicit`` wants."""
-        return cls(folder, {**(environment or {}), "GIT_DIR": str(folder)})
+        """Name a bare repository of our own to git; no settings but its own count in it.
+
+        ``safe.bareRepository=explicit`` wants that it is named.
+        """
+        return cls(folder, {**_ALONE, **(environment or {}), "GIT_DIR": str(folder)})
 
     def raw(
         self,
@@ -62,7 +95,7 @@ class Git:
         """
         try:
             done = subprocess.run(  # noqa: S603 - git's own commands
-                ["git", *arguments],  # noqa: S607 - the user's git
+                ["git", *_settings(), *arguments],  # noqa: S607 - the user's git
                 cwd=self.folder,
                 env=self._environment(),
                 input=given,
@@ -92,7 +125,7 @@ class Git:
 
     def _environment(self) -> dict[str, str]:
         inherited = {
-            name: value for name, value in os.environ.items() if name not in _OF_ANOTHER_REPOSITORY
+            name: value for name, value in os.environ.items() if name not in _NOT_INHERITED
         }
         return {
             **inherited,
@@ -121,8 +154,14 @@ def without_credentials(text: str) -> str:
     return _CREDENTIALS.sub(r"\1", text)
 
 
+def _settings() -> list[str]:
+    return [part for key, value in _FIXED.items() for part in ("-c", f"{key}={value}")]
+
+
 def _reason(said: str) -> str:
     """Choose the line that says why: of ssh it is the one before git's own."""
+    if trust := _TRUST.search(said):
+        return f"the repository belongs to another user; if you trust it, run '{trust[0].strip()}'"
     lines = [line.strip() for line in said.splitlines() if line.strip(" @")]
     fatal = [number for number, line in enumerate(lines) if line.startswith("fatal:")]
     if not fatal:

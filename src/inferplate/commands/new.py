@@ -23,7 +23,7 @@ from inferplate.project.project import ANSWERS_FILE, Project
 from inferplate.signals import interruptible, temporary_folder
 from inferplate.template.answers import read_answers, read_version
 from inferplate.template.questions import AXES, axis_choices, is_asked, refusal
-from inferplate.template.releases import Releases
+from inferplate.template.releases import Releases, recorded
 from inferplate.template.render import render
 from inferplate.template.source import (
     PUBLIC_ADDRESS,
@@ -36,6 +36,7 @@ from inferplate.template.variants import select, variants
 
 _LEFT_OUT: Final = "The template has uncommitted changes; the service comes without them."
 _MESSAGE: Final = "_message_after_copy"
+_TUTORIAL: Final = "https://github.com/inferplate/inferplate/blob/main/docs/tutorial.md"
 _SHOWN: Final = 5
 """How many files an error names."""
 
@@ -85,6 +86,7 @@ def new(
     given: Mapping[str, Any],
     ref: str | None = None,
     *,
+    source: str | None = None,
     defaults: bool = False,
     keep: bool = False,
     git: bool = True,
@@ -92,9 +94,10 @@ def new(
     """Emit a project, and ask for the answers that are not given.
 
     ``given``: answers as text. ``ref``: a version, or anything else that git knows in the
-    template's repository; none: the installed version. ``defaults``: ask for nothing. ``keep``:
-    files that are there already stay as they are. ``git``: make it a repository with a first
-    commit, unless it is inside one.
+    template's repository; none: the installed version, or the newest of another source.
+    ``source``: another repository of the template. ``defaults``: ask for nothing. ``keep``: files
+    that are there already stay as they are. ``git``: make it a repository with a first commit,
+    unless it is inside one.
 
     Raises:
         InferplateError, KeyboardInterrupt: nothing was left behind, for the reason in the text.
@@ -103,7 +106,7 @@ def new(
     if (destination / ANSWERS_FILE).exists():
         raise InferplateError(f"{destination} is a project already: 'inferplate update' changes it")
     with interruptible(), temporary_folder() as folder:
-        template = _find(ref, folder)
+        template = _find(source, ref, folder)
         questions = read_version(template.folder, template.version)
         answers = read_answers(given, questions)
         ask = not defaults and bool(_unanswered(questions, answers))
@@ -112,12 +115,14 @@ def new(
             _render(template, draft, answers, _proposed(destination), ask=ask)
             message = _message(template.folder, Project.read(draft).answers, destination)
             kept = overwritten(draft, destination)
+            if "README.md" in kept:
+                message = _without_readme(message)
             if kept and not keep:
                 _refuse_or_ask(kept, destination, ask=ask)
             leave_out(draft, destination)
             refused = _commit(draft, destination, template) if git else ""
         remarks = [refused] if refused else []
-        if ref is None and not bundled_template() and _has_uncommitted_changes():
+        if ref is source is None and not bundled_template() and _has_uncommitted_changes():
             remarks.append(_LEFT_OUT)
     return Made(Project.read(destination.resolve()), kept, git and not refused, remarks, message)
 
@@ -161,14 +166,15 @@ def _commit(draft: Path, destination: Path, template: _Template) -> str:
     return ""
 
 
-def _find(ref: str | None, folder: Path) -> _Template:
-    """Find the template: inside the wheel, in the checkout, or at a reference of its repository."""
+def _find(source: str | None, ref: str | None, folder: Path) -> _Template:
+    """Find the template: in the wheel, in the checkout, or at a reference of a repository."""
     bundled = bundled_template()
-    if bundled and ref is None:
+    if bundled and ref is source is None:
         return _Template(bundled, PUBLIC_ADDRESS, installed_version())
-    address = PUBLIC_ADDRESS if bundled else str(template_root())
+    own = PUBLIC_ADDRESS if bundled else str(template_root())
+    address = recorded(source) if source else own
     releases = Releases(address, folder / "source")
-    version = releases.resolve(ref or "HEAD")
+    version = releases.resolve(ref or "HEAD") if ref or not source else releases.newest()
     return _Template(releases.export(version, folder / "template"), address, version)
 
 
@@ -232,6 +238,14 @@ def _render(
                 f"the folder's name makes no title ({error}): give one with --name"
             ) from error
         render(template.folder, destination, data, settings=settings, ask=True)
+
+
+def _without_readme(message: str) -> str:
+    """Point to the tutorial instead of to the README, where the user's own is kept."""
+    paragraphs = message.split("\n\n")
+    told = [text for text in paragraphs if not text.startswith("README.md ")]
+    instead = f"README.md is yours; how to serve your own model is here:\n{_TUTORIAL}"
+    return "\n\n".join([*told, instead])
 
 
 def _message(template: Path, answers: Mapping[str, Any], destination: Path) -> str:

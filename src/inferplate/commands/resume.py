@@ -2,16 +2,13 @@
 
 import shutil
 import subprocess
-from typing import Final
 
 from inferplate.errors import InferplateError
+from inferplate.project.conflicts import check_none_left
+from inferplate.project.installed import present_version
 from inferplate.project.project import ANSWERS_FILE, Project
 from inferplate.project.sides import render_version
 from inferplate.signals import temporary_folder
-from inferplate.template.releases import Releases
-
-_MARKERS: Final = r"^(<{7}|>{7}) (yours|inferplate-|before updating|after updating)"
-"""What a conflict begins and ends with, of ours and of Copier's own update."""
 
 
 def check_resolved(project: Project) -> None:
@@ -20,13 +17,9 @@ def check_resolved(project: Project) -> None:
     Raises:
         InferplateError: it is not; the text says what is left to do.
     """
-    pattern = ("--extended-regexp", "-e", _MARKERS, "--", f"./{project.prefix}")
-    options = ("--untracked", "--files-with-matches", "-z", "--full-name")
-    unresolved = project.repository.fields("grep", *options, *pattern, accept=1)
-    if unresolved:
-        raise InferplateError(f"conflicts are left in {', '.join(unresolved)}: resolve them first")
+    check_none_left(project)
     with temporary_folder() as folder:
-        releases = Releases(project.source, folder / "source")
+        releases = present_version(project, folder / "source")
         rendered = render_version(
             releases, project, project.version, project.answers, folder / "new"
         )

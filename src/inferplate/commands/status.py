@@ -1,6 +1,7 @@
 """The state of a project: what ``inferplate status`` shows."""
 
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -10,11 +11,12 @@ from rich.text import Text
 
 from inferplate.errors import InferplateError
 from inferplate.git import without_credentials
+from inferplate.project.conflicts import unresolved
+from inferplate.project.installed import installed_for
 from inferplate.project.project import Project
 from inferplate.project.sides import Side, render_template, render_version
 from inferplate.signals import temporary_folder
 from inferplate.template.releases import Releases, Unreachable, parse
-from inferplate.template.source import bundled_template, installed_version
 
 _PATIENCE: Final = 20.0
 """Seconds to wait for the template's repository."""
@@ -27,6 +29,7 @@ class Status:
     ``newest``: the newest released version; None if the source cannot be reached. ``edited``: what
     the user did to files of the template, by path. ``yours``: the files that no update touches.
     Both are None if that version of the template is not available. ``missing``: why any is None.
+    ``conflicts``: the files in which an update has left some, also if they were committed.
     """
 
     project: Project
@@ -34,6 +37,7 @@ class Status:
     edited: dict[str, str] | None
     yours: list[str] | None
     missing: str = ""
+    conflicts: list[str] = field(default_factory=list)
 
     @property
     def up_to_date(self) -> bool:
@@ -62,6 +66,7 @@ class Status:
             "edited": self.edited,
             "yours": self.yours,
             "missing": self.missing,
+            "conflicts": self.conflicts,
         }
 
     def table(self) -> Group:
@@ -78,7 +83,9 @@ class Status:
             facts.add_row(name, Text(value))
         edited = [f"{path} ({how})" for path, how in (self.edited or {}).items()]
         none = unknown if self.edited is None else "none"
+        left = "Conflicts that an update left; resolve them:"
         lines = [
+            *(_section(left, self.conflicts) if self.conflicts else ()),
             *_section(
                 "Files of the template that you edited; an update merges them:", edited or [none]
             ),
@@ -101,7 +108,7 @@ def status(project: Project) -> Status:
         newest, missing = None, ""
         rendered: Side | None = None
         try:
-            releases = Releases(project.source, folder / "source", _PATIENCE)
+            releases = Releases(project.origin, folder / "source", _PATIENCE)
             newest = releases.newest()
             rendered = render_version(releases, project, project.version, project.answers, folder)
         except Unreachable as error:
@@ -110,15 +117,15 @@ def status(project: Project) -> Status:
             missing = str(error)
         edited = _edited(project, rendered) if rendered else None
         yours = _yours(project, rendered) if rendered else None
-        return Status(project, newest, edited, yours, missing)
+        return Status(project, newest, edited, yours, missing, _conflicts(project))
 
 
 def _render_installed(project: Project, folder: Path) -> Side | None:
     """Render the template inside the wheel, where it is the version that the project came from."""
-    template = bundled_template()
-    if template is None or project.version != installed_version():
+    installed = installed_for(project)
+    if installed is None:
         return None
-    return render_template(template, project, project.version, project.answers, folder)
+    return render_template(installed.folder, project, project.version, project.answers, folder)
 
 
 def _edited(project: Project, rendered: Side) -> dict[str, str]:
@@ -136,6 +143,12 @@ def _compare(actual: Path, emitted: Path) -> str:
 
 def _content(path: Path) -> bytes:
     return path.read_bytes().replace(b"\r\n", b"\n")
+
+
+def _conflicts(project: Project) -> list[str]:
+    with suppress(InferplateError):  # without a repository there are none
+        return unresolved(project)
+    return []
 
 
 def _yours(project: Project, rendered: Side) -> list[str]:

@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from inferplate.errors import InferplateError
+from inferplate.git import without_credentials
 from inferplate.project.apply import apply
 from inferplate.project.lockfile import LOCKFILE, is_stale, relock
 from inferplate.project.plan import Change, Plan, plan_update
@@ -20,9 +21,15 @@ from inferplate.signals import interruptible, undisturbed
 _WHAT_TO_DO: Final = {
     "contents": "choose between the marked lines",
     "add/add": "you and the template have both added it: choose between the marked lines",
-    "binary": "it has your version: compare it with the template's",
+    "binary": "it is not text and has your version: keep it, or take the template's",
+    "distinct modes": "one is a link and one a file; they stand beside each other: keep one",
+    "file/directory": "one is a file and one a folder; they stand beside each other: keep one",
     "rename/rename": "you and the template have moved it to different places: keep one",
 }
+
+_ONE_SIDE: Final = (
+    "Of a whole file, 'git checkout --ours FILE' keeps yours, and --theirs takes the template's."
+)
 
 
 def update(
@@ -30,6 +37,7 @@ def update(
     switch: Mapping[str, str],
     to: str | None,
     *,
+    source: str | None = None,
     dry_run: bool,
     allow_delete: bool,
     console: Console,
@@ -40,7 +48,7 @@ def update(
         InferplateError, KeyboardInterrupt: nothing was changed; the text says why.
     """
     with interruptible():
-        plan = plan_update(Project.read(root), switch, to, allow_delete=allow_delete)
+        plan = plan_update(Project.read(root), switch, to, source=source, allow_delete=allow_delete)
         _show_step(plan, console)
         if not plan.changes:
             return plan
@@ -71,7 +79,11 @@ def _show_step(plan: Plan, console: Console) -> None:
     before = plan.project.version
     if before != plan.version:
         console.print(f"From {before} to {plan.version}", highlight=False)
-    for name, (old, new) in plan.switched.items():
+    changed = dict(plan.switched)
+    if plan.source != plan.project.source:
+        source = plan.project.source
+        changed["source"] = (without_credentials(source), without_credentials(plan.source))
+    for name, (old, new) in changed.items():
         console.print(f"{name}: {_shown(old)} becomes {_shown(new)}", highlight=False, markup=False)
     if not plan.changes:
         console.print(f"Nothing to do: the project is at {before}.", highlight=False)
@@ -103,6 +115,8 @@ def _show_rest(plan: Plan, console: Console) -> None:
         "Still deleted, as you left them, although the template has changed them:",
         plan.stay_deleted,
     )
+    new = [f"{name}: {_shown(answer)}" for name, answer in plan.taken.items()]
+    _list(console, "New questions and the answers taken; 'update --set' changes them:", new)
     _list(console, "Your files that are written for the old answers; port them:", plan.to_port)
     conflicts = [
         f"{path}: {_WHAT_TO_DO.get(kind, kind)}" for path, kind in sorted(plan.conflicts.items())
@@ -111,10 +125,14 @@ def _show_rest(plan: Plan, console: Console) -> None:
 
 
 def _show_next(plan: Plan, console: Console) -> None:
-    goes_on = "Then run" if plan.conflicts else "Look at it with 'git diff', then run"
+    goes_on = "Look at it with 'git diff', then run"
+    if plan.conflicts:
+        console.print(_ONE_SIDE, markup=False, highlight=False)
+        goes_on = "Then 'git add' each, run"
     console.print(f"{goes_on} 'inferplate update --continue' and commit.", highlight=False)
     here = f" -- {shlex.quote(str(plan.project.root))}" if plan.project.prefix else ""
-    back = f"To go back instead: git stash push --include-untracked{here}"
+    reset = "git reset --quiet && " if plan.conflicts else ""
+    back = f"To go back instead: {reset}git stash push --include-untracked{here}"
     console.print(back, markup=False, highlight=False, soft_wrap=True)
 
 

@@ -1,25 +1,34 @@
 """Carries out an update, whole or not at all."""
 
 from contextlib import suppress
+from pathlib import Path
 
+from inferplate.project.conflicts import record
 from inferplate.project.plan import Plan
 from inferplate.signals import undisturbed
 
 
 def apply(plan: Plan) -> None:
-    """Change the files of the project; HEAD and the index stay, so that git shows what changed.
+    """Change the files of the project; HEAD stays, so that git shows what changed.
+
+    The index stays as well, but for files in conflict: it has both sides of them.
 
     Raises:
         InferplateError, KeyboardInterrupt: it did not come to an end; the project is as before.
     """
     if not plan.patch:
         return
-    git = plan.project.repository
-    git.raw("apply", "--check", "-", given=plan.patch)
+    git, prefix = plan.project.repository, plan.project.prefix
+    index = Path(git.text("rev-parse", "--path-format=absolute", "--git-path", "index"))
+    before = index.read_bytes()
+    git.raw("apply", "--check", "--whitespace=nowarn", "-", given=plan.patch)
     try:
         git.raw("apply", "--whitespace=nowarn", "-", given=plan.patch, shielded=True)
+        if plan.sides:
+            record(git, {f"{prefix}{path}": sides for path, sides in plan.sides.items()})
     except BaseException:
         with undisturbed():
+            index.write_bytes(before)
             _restore(plan)
         raise
 

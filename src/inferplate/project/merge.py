@@ -3,7 +3,6 @@
 Git's own merge does it, so edits follow a file that either side has moved.
 """
 
-import os
 from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +15,8 @@ Tree = dict[str, str]
 
 YOURS: Final = "yours"
 _BASE, _OURS, _THEIRS = 1, 2, 3
+_BESIDE: Final = frozenset({"file/directory", "distinct modes"})
+"""Conflicts in which git gives one side another name, so that both are in the tree."""
 
 
 @dataclass
@@ -23,13 +24,15 @@ class Merge:
     """What a merge came to.
 
     ``tree``: the result; a file in conflict is in it with markers, where it is text.
-    ``conflicts``: paths, and what is the matter. ``vanished``: files that theirs deletes and ours
+    ``conflicts``: paths, and what is the matter. ``stages``: what each side has of them, as entries
+    of trees by git's number of the side. ``vanished``: files that theirs deletes and ours
     has changed; they are still in the tree. ``stay_deleted``: files that ours deleted and theirs
     has changed; they are not.
     """
 
     tree: Tree
     conflicts: dict[str, str] = field(default_factory=dict)
+    stages: dict[str, dict[int, str]] = field(default_factory=dict)
     vanished: list[str] = field(default_factory=list)
     stay_deleted: list[str] = field(default_factory=list)
 
@@ -47,9 +50,8 @@ class Scratch:
         (folder / "objects/info/alternates").write_text(f"{objects}\n", encoding="utf-8")
         who = {"NAME": "inferplate", "EMAIL": "inferplate@localhost"}
         persons = {f"GIT_{role}_{key}": who[key] for role in ("AUTHOR", "COMMITTER") for key in who}
-        alone = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
         self._index = folder / "index"
-        self._git = Git.bare(folder, {**alone, **persons, "GIT_INDEX_FILE": str(self._index)})
+        self._git = Git.bare(folder, {**persons, "GIT_INDEX_FILE": str(self._index)})
 
     def read(self, tree: str) -> Tree:
         """List the files of a tree, by its object name."""
@@ -92,13 +94,15 @@ class Scratch:
         merged = Merge(self.read(fields[0]))
         stages, reasons = _sort_out(fields[1:])
         for path, found in stages.items():
-            if found == {_BASE, _OURS}:
+            reason = reasons.get(path, "conflict")
+            if found.keys() == {_BASE, _OURS} and reason not in _BESIDE:
                 merged.vanished.append(path)
-            elif found == {_BASE, _THEIRS}:
+            elif found.keys() == {_BASE, _THEIRS} and reason not in _BESIDE:
                 merged.stay_deleted.append(path)
                 merged.tree.pop(path, None)
             else:
-                merged.conflicts[path] = reasons.get(path, "conflict")
+                merged.conflicts[path] = reason
+                merged.stages[path] = found
         return merged
 
     def patch(self, old: Tree, new: Tree, prefix: str) -> bytes:
@@ -117,19 +121,24 @@ class Scratch:
         return self._git.text("commit-tree", *options, "-m", "a side", self.write(tree))
 
 
-def _sort_out(fields: list[str]) -> tuple[dict[str, set[int]], dict[str, str]]:
-    """Parse what ``merge-tree -z`` says after the tree: stages and kinds of conflict by path."""
-    stages: defaultdict[str, set[int]] = defaultdict(set)
+def _sort_out(fields: list[str]) -> tuple[dict[str, dict[int, str]], dict[str, str]]:
+    """Parse what ``merge-tree -z`` says after the tree: stages and kinds of conflict by path.
+
+    Where it says several things of a file, the first is the reason of the others.
+    """
+    stages: defaultdict[str, dict[int, str]] = defaultdict(dict)
     reasons: dict[str, str] = {}
     rest = iter(fields)
     for entry in rest:
         if not entry:
             break
         kind, _, path = entry.partition("\t")
-        stages[path].add(int(kind[-1]))
+        mode, name, stage = kind.split(" ")
+        stages[path][int(stage)] = f"{mode} {name}"
     for count in rest:
         paths = [next(rest) for _ in range(int(count))]
         kind, _ = next(rest), next(rest)
         if kind.startswith("CONFLICT"):
-            reasons.update(dict.fromkeys(paths, kind.removeprefix("CONFLICT ").strip("()")))
+            for path in paths:
+                reasons.setdefault(path, kind.removeprefix("CONFLICT ").strip("()"))
     return stages, reasons

@@ -8,14 +8,21 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from inferplate.errors import InferplateError
-from inferplate.git import check_version
+from inferplate.git import check_version, without_credentials
+from inferplate.project.conflicts import Sides, check_none_left
+from inferplate.project.installed import Installed, present_version
 from inferplate.project.merge import Scratch, Tree
 from inferplate.project.project import ANSWERS_FILE, Project
 from inferplate.project.sides import Side, render_template, render_version
 from inferplate.signals import temporary_folder
-from inferplate.template.answers import derived_answers, read_answers, read_version
+from inferplate.template.answers import (
+    derived_answers,
+    no_longer_allowed,
+    read_answers,
+    read_version,
+)
 from inferplate.template.questions import AXES, refusal
-from inferplate.template.releases import CHANGELOG, Releases, changes_between, parse
+from inferplate.template.releases import CHANGELOG, Releases, changes_between, parse, recorded
 
 
 @dataclass(frozen=True)
@@ -35,23 +42,28 @@ class Change:
 class Plan:
     """What an update will do; nothing is done yet.
 
-    ``switched``: the answers that change, as old and new by question.
-    ``conflicts``: the kind of conflict by path.
+    ``source``: where the template will be. ``switched``: the answers that change, as old and new by
+    question.
+    ``conflicts``: the kind of conflict by path. ``sides``: what each side has of these files.
     ``to_delete``: files that the user has edited and the template no longer has.
     ``stay_deleted``: files that the user has deleted and the template has changed.
     ``to_port``: the user's own files that were written for the old answers.
+    ``taken``: the answers to questions that are new, by question.
     ``patch``: from the project's last commit to the result.
     """
 
     project: Project
     version: str
+    source: str
     switched: dict[str, tuple[Any, Any]] = field(default_factory=dict)
     changelog: str = ""
     changes: list[Change] = field(default_factory=list)
     conflicts: dict[str, str] = field(default_factory=dict)
+    sides: dict[str, Sides] = field(default_factory=dict)
     to_delete: list[str] = field(default_factory=list)
     stay_deleted: list[str] = field(default_factory=list)
     to_port: list[str] = field(default_factory=list)
+    taken: dict[str, Any] = field(default_factory=dict)
     patch: bytes = b""
 
     def document(self) -> dict[str, Any]:
@@ -60,31 +72,42 @@ class Plan:
             "project": str(self.project.root),
             "from": self.project.version,
             "to": self.version,
+            "source": without_credentials(self.source),
             "switched": {name: list(values) for name, values in self.switched.items()},
             "changes": [asdict(change) for change in self.changes],
             "conflicts": self.conflicts,
             "to_delete": self.to_delete,
             "stay_deleted": self.stay_deleted,
             "to_port": self.to_port,
+            "taken": self.taken,
         }
 
 
 def plan_update(
-    project: Project, switch: Mapping[str, str], to: str | None, *, allow_delete: bool = False
+    project: Project,
+    switch: Mapping[str, str],
+    to: str | None,
+    *,
+    source: str | None = None,
+    allow_delete: bool = False,
 ) -> Plan:
     """Render both sides, merge them, and say what comes of it.
 
-    ``switch``: answers to change, as text. ``to``: a version; none: the newest, or the present
-    one where answers change.
+    ``switch``: answers to change, as text. ``to``: a version, or anything else that git knows in
+    the template's repository; none: the newest, or the present one where answers change.
+    ``source``: another repository of the template, which the project is to come from.
 
     Raises:
         InferplateError: the project, its source, the version or the answers do not allow it.
     """
     check_version()
+    check_none_left(project)
     committed = project.committed_tree()
+    moved = replace(project, source=recorded(source)) if source else project
     with temporary_folder() as folder:
-        releases = Releases(project.source, folder / "source")
-        version = _target(project, releases, to, keep=bool(switch))
+        releases, version = _find(
+            moved, folder / "source", to, keep=bool(switch), anew=bool(source)
+        )
         template = releases.export(version, folder / "new" / "template")
         questions = read_version(template, version)
         kept = {name: value for name, value in project.answers.items() if name in questions}
@@ -98,16 +121,18 @@ def plan_update(
             for name in switch
             if project.answers.get(name) != answers[name]
         }
-        if version == project.version and not switched:
-            return Plan(project, version)
+        if version == project.version and not switched and moved.source == project.source:
+            return Plan(project, version, project.source)
         old = render_version(releases, project, project.version, project.answers, folder / "old")
-        new = _render_new(template, project, version, answers, folder / "new")
+        new = _render_new(template, moved, version, answers, folder / "new", questions)
         follow = Project.read(new.files).answers
         switched |= {
             name: (kept[name], follow[name]) for name in derived if follow[name] != kept[name]
         }
         scratch = Scratch(folder / "merge", project.repository)
-        plan = Plan(project, version, switched, _changelog(new, project.version, version))
+        changelog = _changelog(new, project.version, version)
+        taken = {name: follow[name] for name in follow if name not in {*project.answers, *given}}
+        plan = Plan(project, version, moved.source, switched, changelog, taken=taken)
         return _merge(plan, scratch, old, new, scratch.read(committed), allow_delete=allow_delete)
 
 
@@ -128,11 +153,16 @@ def _merge(
         plan,
         changes=list(_changes(base | set_aside, ours, merged.tree, moves)),
         conflicts=merged.conflicts,
+        sides={path: _sides(scratch, stages) for path, stages in merged.stages.items()},
         to_delete=merged.vanished,
         stay_deleted=merged.stay_deleted,
         to_port=to_port,
         patch=scratch.patch(ours, merged.tree, plan.project.prefix),
     )
+
+
+def _sides(scratch: Scratch, stages: Mapping[int, str]) -> Sides:
+    return {stage: (entry.split(" ")[0], scratch.content(entry)) for stage, entry in stages.items()}
 
 
 def _keep_users_files(
@@ -196,25 +226,43 @@ def _changes(base: Tree, ours: Tree, result: Tree, moves: Mapping[str, str]) -> 
             yield Change(path, "changed" if after else "deleted", edited)
 
 
-def _target(project: Project, releases: Releases, to: str | None, *, keep: bool) -> str:
+def _find(
+    project: Project, folder: Path, to: str | None, *, keep: bool, anew: bool
+) -> tuple[Releases | Installed, str]:
+    """Return the template's versions, and which of them to update to.
+
+    ``keep``: the present one. ``anew``: the source is to be recorded, and so has to be reached.
+    """
+    if keep and not to and not anew:
+        return present_version(project, folder), project.version
+    releases = Releases(project.origin, folder)
+    if keep and not to:
+        return releases, project.version
     present = parse(releases.commit(project.version))
-    target = releases.find(to) if to else project.version if keep else releases.newest()
+    target = releases.resolve(to) if to else releases.newest()
     wanted = parse(target)
     if not (present and wanted and wanted < present):
-        return target
+        return releases, target
     if to:
         raise InferplateError(
             f"{target} is older than the project's {project.version}: an update cannot go back"
         )
-    return project.version
+    return releases, project.version
 
 
 def _render_new(
-    template: Path, project: Project, version: str, answers: Mapping[str, Any], folder: Path
+    template: Path,
+    project: Project,
+    version: str,
+    answers: Mapping[str, Any],
+    folder: Path,
+    questions: Mapping[str, Any],
 ) -> Side:
     try:
         return render_template(template, project, version, answers, folder)
     except InferplateError as error:
+        if refused := no_longer_allowed(answers, questions):
+            raise InferplateError(f"{version} {refused}") from error
         raise InferplateError(
             f"{version} cannot be rendered with these answers: {error}"
         ) from error

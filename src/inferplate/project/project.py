@@ -55,6 +55,13 @@ class Project:
         return cls(root.resolve(), str(source), str(version), answers)
 
     @property
+    def origin(self) -> str:
+        """Return where the template is: a path is as seen from the project, not from here."""
+        path = self.root / self.source
+        is_path = "://" not in self.source and path.exists()
+        return str(path.resolve()) if is_path else self.source
+
+    @property
     def git(self) -> Git:
         """Return git in the project."""
         return Git(self.root)
@@ -83,8 +90,8 @@ class Project:
         Raises:
             InferplateError: something is not committed.
         """
-        status = ("status", "--porcelain", "-z", "--untracked-files=all", "--", f"./{self.prefix}")
-        changed = self.repository.fields(*status)
+        status = ("status", "--porcelain", "-z", "--untracked-files=all", "--no-renames")
+        changed = self.repository.fields(*status, "--", f"./{self.prefix}")
         if changed:
             more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
             raise InferplateError(

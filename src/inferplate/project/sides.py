@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from inferplate.project.installed import Installed
 from inferplate.project.project import Project
 from inferplate.template.ownership import users_files
 from inferplate.template.releases import Releases
@@ -24,7 +25,11 @@ class Side:
 
 
 def render_version(
-    releases: Releases, project: Project, version: str, answers: Mapping[str, Any], folder: Path
+    releases: Releases | Installed,
+    project: Project,
+    version: str,
+    answers: Mapping[str, Any],
+    folder: Path,
 ) -> Side:
     """Render a released version into a folder, as Copier would.
 

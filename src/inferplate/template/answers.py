@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from inferplate.errors import InferplateError, unknown
-from inferplate.template.questions import read_choices, read_questions
+from inferplate.template.questions import AXES, read_choices, read_questions
 
 
 def split_answers(given: Iterable[str]) -> dict[str, str]:
@@ -90,6 +90,18 @@ def derived_answers(answers: Mapping[str, Any], questions: Mapping[str, Any]) ->
                 if environment.from_string(default).render(answers) == answer:
                     derived.add(name)
     return derived
+
+
+def no_longer_allowed(answers: Mapping[str, Any], questions: Mapping[str, Any]) -> str:
+    """Say which answer is no longer among the choices, and which option changes it; or nothing."""
+    for name, answer in answers.items():
+        known = [choice.value for choice in read_choices(questions[name].get("choices", ()))]
+        given = answer if isinstance(answer, list) else [answer]
+        if gone := [str(one) for one in given if known and str(one) not in known]:
+            option = f"--{name} NAME" if name in AXES else f"--set {name}=VALUE"
+            choices = ", ".join(known)
+            return f"no longer has {name} {gone[0]!r}: choose another with {option}: {choices}"
+    return ""
 
 
 def _typed(name: str, text: Any, question: Mapping[str, Any]) -> Any:

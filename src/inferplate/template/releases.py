@@ -120,6 +120,12 @@ def released(source: str, timeout: float = 3) -> list[str]:
     return by_version([line.rpartition("/")[2] for line in lines])
 
 
+def recorded(source: str) -> str:
+    """Return a source as a project is to record it: a path from anywhere, not from here only."""
+    path = Path(source).expanduser()
+    return str(path.resolve()) if "://" not in source and path.exists() else source
+
+
 def address(source: str) -> str:
     """Return a source as git spells it, from how Copier does."""
     for alias, host in _ALIASES.items():

@@ -138,7 +138,11 @@ def _read(artifact: Path) -> "tuple[openvino.Core, openvino.Model]":
     try:
         return core, core.read_model(artifact)
     except RuntimeError as error:
-        raise ArtifactError(f"{artifact} cannot be loaded: {_cause(error)}") from error
+        cause = _cause(error)
+        _, unknown, operations = cause.partition("No conversion rule found for operations: ")
+        if unknown:
+            cause = f"OpenVINO does not have {operations}: use the runtime onnxruntime"
+        raise ArtifactError(f"{artifact} cannot be loaded: {cause}") from error
 
 
 def _options(device: str, threads: int) -> dict[str, Any]:
