@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from inferplate.hygiene import tree
+from inferplate_tools.verify.hygiene import tree
 from inferplate.render import render
 from inferplate.source import PUBLIC_ADDRESS, template_root
 
