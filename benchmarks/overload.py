@@ -102,10 +102,10 @@ class Clients:
 
     def __init__(self, session: aiohttp.ClientSession, service: Service, case: Case) -> None:
         golden = Golden.of(service.project)
-        shape = [case.rows, COLUMNS_IN]
-        values = [0.0] * (case.rows * COLUMNS_IN)
-        body, self._headers = binary_request(golden.name, golden.datatype, shape, values)
-        self._head = body[: -4 * len(values)]
+        body, self._headers = binary_request(
+            [tensor.of_rows([0] * case.rows) for tensor in golden.inputs]
+        )
+        self._head = body[: -4 * case.rows * COLUMNS_IN]
         self._session = session
         self._service = service
         self._case = case

@@ -253,7 +253,7 @@ def kinds(service: Service, session: aiohttp.ClientSession) -> list[Kind]:
     infer = json.dumps(golden.infer_request).encode()
     late = json.dumps({**golden.infer_request, "parameters": {"timeout": 1}}).encode()
     bad_values = json.dumps({"instances": [{"unknown": 1}]}).encode()
-    binary, headers = binary_request(golden.name, golden.datatype, golden.shape, golden.values)
+    binary, headers = binary_request(golden.inputs)
     short = partial(post, session, infer_path, binary[:-1], headers)
     ask = partial(post, session)
     too_late = ("504", "503", "200")  # it passed, it would pass in the queue, nothing was before it

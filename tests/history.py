@@ -116,7 +116,7 @@ def history(bench: Workbench) -> Path:
                 f"{service}/tests/managed/test_batching.py": last("# since 0.2.0"),
                 f"{service}/tests/managed/test_settings.py": last("# since 0.2.0"),
                 f"{service}/src/service/predict.py.jinja": last("# since 0.2.0"),
-                f"{service}/tests/test_model.py": last("# since 0.2.0"),
+                "template/examples/tabular/tests/test_model.py": last("# since 0.2.0"),
             },
         )
         move(

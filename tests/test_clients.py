@@ -91,10 +91,13 @@ async def ask_asyncio(url: str, golden: Golden) -> None:
 
 
 def inputs(module: Any, golden: Golden, binary: bool) -> list[Any]:
-    tensor = module.InferInput(golden.name, golden.shape, golden.datatype)
-    array = np.array(golden.values, triton_to_np_dtype(golden.datatype)).reshape(golden.shape)
-    tensor.set_data_from_numpy(array, binary_data=binary)
-    return [tensor]
+    made = []
+    for given in golden.inputs:
+        tensor = module.InferInput(given.name, given.shape, given.datatype)
+        array = np.array(given.data, triton_to_np_dtype(given.datatype)).reshape(given.shape)
+        tensor.set_data_from_numpy(array, binary_data=binary)
+        made.append(tensor)
+    return made
 
 
 def outputs(module: Any, metadata: Any, binary: bool) -> list[Any]:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import COVERING_VARIANTS
+from conftest import COVERING_VARIANTS, FURTHER_TASKS
 
 from inferplate.matrix import Variant, axis_choices, read_questions
 from inferplate.running import Service
@@ -18,7 +18,8 @@ from service.ops.settings import settings_table
 pytestmark = pytest.mark.slow
 
 ONE_PER_EXAMPLE = [
-    variant for variant in COVERING_VARIANTS if variant.runtime in ("onnxruntime", "transformers")
+    *(each for each in COVERING_VARIANTS if each.runtime in ("onnxruntime", "transformers")),
+    *(variants[0] for variants in FURTHER_TASKS.values()),
 ]
 FRAMEWORKS = [choice.value for choice in axis_choices(read_questions(template_root()))["framework"]]
 CLEAR = {"sepal_length": 5.1, "sepal_width": 3.5, "petal_length": 1.4, "petal_width": 0.2}
@@ -31,17 +32,22 @@ def test_the_curl_commands_answer_as_shown(
 ) -> None:
     project = copy_of(shown)
     readme = (project / "README.md").read_text(encoding="utf-8")
-    commands = [block for block in code_blocks(readme, "sh") if block.startswith("curl ")]
+    *typed, infer = (block for block in code_blocks(readme, "sh") if "curl http" in block)
     (answer_shown,) = (block for block in code_blocks(readme, "") if block.startswith("{"))
     with Service(project, bench.python, {"SERVICE_THREADS": "1"}) as service:
         service.wait_ready()
-        local = [command.replace(":8000", f":{service.port}") for command in commands]
-        answers = [
-            bench.run(["bash", "-c", f"{command.strip()} --silent --fail"], project, timeout=30)
-            for command in local
-        ]
-    assert re.fullmatch(re.escape(answer_shown.strip()).replace("…", r"[\d.e-]+"), answers[0])
-    assert json.loads(answers[1])["outputs"]
+        given = ask_as_shown(infer, service.port, project, bench)
+        predicted = [ask_as_shown(block, service.port, project, bench) for block in typed]
+    assert json.loads(given)["outputs"]
+    pattern = re.escape(answer_shown.strip()).replace("…", r"[\d.e-]+")
+    for answers in predicted:
+        assert re.fullmatch(f"({pattern})+", answers), answers
+
+
+def ask_as_shown(block: str, port: int, project: Path, bench: Workbench) -> str:
+    """Run the commands of a block, and return what they print, one behind the other."""
+    script = block.replace("curl http", "curl --silent --fail http").replace(":8000", f":{port}")
+    return bench.run(["bash", "-e", "-c", script], project, timeout=30)
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)

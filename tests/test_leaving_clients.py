@@ -15,7 +15,7 @@ from conftest import ALL_VARIANTS, Covers
 from inferplate.live import Golden, in_flight
 from inferplate.matrix import Variant
 from inferplate.running import Service, wait_until
-from inferplate.wire import HOST, post_json, samples
+from inferplate.wire import HOST, json_request, post_json, samples
 from inferplate.workbench import Workbench
 
 RUNTIME = Path(__file__).parent / "serving" / "held_runtime.py"
@@ -36,7 +36,7 @@ def test_clients_that_do_not_wait(
     golden = Golden.of(project)
     requests = {
         "/predict": {"instances": golden.instances[:1]},
-        golden.infer_path: one_row(golden),
+        golden.infer_path: json_request([tensor.of_rows([0]) for tensor in golden.inputs]),
     }
     hold, runs = project / "models/hold", project / "models/runs"
     with Service(project, bench.python, SETTINGS) as service:
@@ -61,12 +61,6 @@ def test_clients_that_do_not_wait(
         for path, request in requests.items():
             assert post_json(service.port, path, request).status == 200
         assert runs.read_text() == "begin 1\nend 1\n" * 3
-
-
-def one_row(golden: Golden) -> dict[str, Any]:
-    (tensor,) = golden.infer_request["inputs"]
-    width = len(golden.values) // len(golden.instances)
-    return {"inputs": [{**tensor, "shape": [1, *golden.tail], "data": golden.values[:width]}]}
 
 
 @contextmanager

@@ -3,20 +3,15 @@
 import json
 
 import pytest
-from conftest import ALL_VARIANTS
+from conftest import EVERY_VARIANT
 from openapi_spec_validator import validate
 
 from inferplate.matrix import Variant
 from inferplate.openapi import document, snapshot_path
 from inferplate.workbench import Workbench
 
-BY_EXAMPLE = [
-    variant
-    for variant in ALL_VARIANTS
-    if variant.runtime in {"python", "transformers"}
-    and variant.framework == "fastapi"
-    and variant.server == "uvicorn"
-]
+BY_EXAMPLE = list({variant.task: variant for variant in reversed(EVERY_VARIANT)}.values())
+"""One for each task."""
 
 
 @pytest.mark.parametrize("example", BY_EXAMPLE, ids=str)

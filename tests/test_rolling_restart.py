@@ -182,7 +182,7 @@ def ask_about(project: Path, port: int) -> list[Question]:
         found: dict[str, Any] = decode_outputs(response)
         return alike(found, outputs, ROUNDING)
 
-    binary = binary_request(golden.name, golden.datatype, golden.shape, golden.values)
+    binary = binary_request(golden.inputs)
     infer = json.dumps(golden.infer_request).encode()
     return [
         *map(typed, range(len(golden.instances))),

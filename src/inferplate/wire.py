@@ -7,7 +7,7 @@ import re
 import socket
 import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final, Self
 
 HOST: Final = "127.0.0.1"
@@ -27,6 +27,22 @@ _FORMATS: Final = {
     "FP32": "f",
     "FP64": "d",
 }
+
+
+@dataclass(frozen=True)
+class InputTensor:
+    """An input of a model; ``data`` are its elements, row-major."""
+
+    name: str
+    datatype: str
+    shape: list[int]
+    data: list[Any]
+
+    def of_rows(self, rows: Sequence[int]) -> "InputTensor":
+        """Return a tensor of these rows, by their index, in this order."""
+        width = math.prod(self.shape[1:])
+        data = [value for row in rows for value in self.data[row * width : (row + 1) * width]]
+        return replace(self, shape=[len(rows), *self.shape[1:]], data=data)
 
 
 @dataclass(frozen=True)
@@ -97,31 +113,33 @@ class HeldRequest:
         return _read(answer)
 
 
-def binary_request(
-    name: str, datatype: str, shape: Sequence[int], values: Sequence[Any]
-) -> tuple[bytes, dict[str, str]]:
-    """Encode an inference request with one binary input, asking for binary outputs.
+def json_request(inputs: Sequence[InputTensor]) -> dict[str, Any]:
+    """Make the document of an inference request in JSON."""
+    return {"inputs": [asdict(tensor) for tensor in inputs]}
 
-    ``values``: the elements, row-major.
+
+def binary_request(inputs: Sequence[InputTensor]) -> tuple[bytes, dict[str, str]]:
+    """Encode an inference request with binary inputs, asking for binary outputs.
 
     Returns:
         Body and headers.
     """
-    buffer = _pack(datatype, values)
+    buffers = [_pack(tensor.datatype, tensor.data) for tensor in inputs]
     header = json.dumps(
         {
             "inputs": [
                 {
-                    "name": name,
-                    "datatype": datatype,
-                    "shape": list(shape),
+                    "name": tensor.name,
+                    "datatype": tensor.datatype,
+                    "shape": tensor.shape,
                     "parameters": {"binary_data_size": len(buffer)},
                 }
+                for tensor, buffer in zip(inputs, buffers, strict=True)
             ],
             "parameters": {"binary_data_output": True},
         }
     ).encode()
-    return header + buffer, {
+    return header + b"".join(buffers), {
         "Content-Type": "application/octet-stream",
         JSON_LENGTH: str(len(header)),
     }

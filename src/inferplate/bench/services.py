@@ -14,7 +14,15 @@ from inferplate.bench.models import Model
 from inferplate.live import Golden
 from inferplate.matrix import Variant
 from inferplate.source import benchmarks_root
-from inferplate.wire import JSON_LENGTH, Response, alike, binary_request, decode_outputs
+from inferplate.wire import (
+    JSON_LENGTH,
+    InputTensor,
+    Response,
+    alike,
+    binary_request,
+    decode_outputs,
+    json_request,
+)
 from inferplate.workbench import Workbench, project_environment
 
 EXAMPLE: Final = "example"
@@ -47,7 +55,7 @@ def prepare_service(
     settings = {"SERVICE_PORT": "{port}", "SERVICE_WORKERS": str(workers)}
     if model is None:
         bench.run([interpreter, "train.py"], folder, timeout=600)
-        wires = _example_wires(Golden.of(folder))
+        wires = _example_wires(Golden.of(folder, interpreter))
     else:
         _place(bench, interpreter, model, folder)
         wires = _model_wires(model)
@@ -146,12 +154,11 @@ def _model_wires(model: Model) -> dict[str, Callable[[int], Exchange]]:
 
 
 def _example_wires(golden: Golden) -> dict[str, Callable[[int], Exchange]]:
-    def first(rows: int) -> tuple[list[Any], list[Any], list[Any]]:
+    def first(rows: int) -> tuple[list[Any], list[Any], list[InputTensor]]:
         chosen = [number % len(golden.instances) for number in range(rows)]
         instances = [golden.instances[number] for number in chosen]
         predictions = [golden.predictions[number] for number in chosen]
-        values = [value for instance in instances for value in instance.values()]
-        return instances, predictions, values
+        return instances, predictions, [tensor.of_rows(chosen) for tensor in golden.inputs]
 
     def outputs_are_right(predictions: list[Any]) -> Callable[[Response], bool]:
         expected = list(numbers_in(predictions))
@@ -166,15 +173,13 @@ def _example_wires(golden: Golden) -> dict[str, Callable[[int], Exchange]]:
         return is_right
 
     def as_json(rows: int) -> Exchange:
-        _, predictions, values = first(rows)
-        tensor = {"name": golden.name, "datatype": golden.datatype, "shape": [rows, *golden.tail]}
-        document = {"inputs": [{**tensor, "data": values}]}
-        return Exchange(_json_request(golden.infer_path, document), outputs_are_right(predictions))
+        _, predictions, inputs = first(rows)
+        request = _json_request(golden.infer_path, json_request(inputs))
+        return Exchange(request, outputs_are_right(predictions))
 
     def as_binary(rows: int) -> Exchange:
-        _, predictions, values = first(rows)
-        shape = [rows, *golden.tail]
-        body, headers = binary_request(golden.name, golden.datatype, shape, values)
+        _, predictions, inputs = first(rows)
+        body, headers = binary_request(inputs)
         return Exchange(Request(golden.infer_path, body, headers), outputs_are_right(predictions))
 
     def as_typed(rows: int) -> Exchange:

@@ -3,11 +3,11 @@
 from typing import Any
 
 import pytest
+
 from managed.conftest import Serve
 from managed.support import until_ready
 from managed.test_embeddings import PATH, Embedder, body, embed
 from managed.test_every_setting import around
-
 from service.ops.endpoint_settings import EndpointSettings
 
 __all__ = ["embed"]  # a fixture

@@ -3,10 +3,10 @@
 import json
 
 import pytest
+
 from managed.conftest import Serve
 from managed.support import Doubler
 from managed.test_every_setting import around
-
 from service.ops.endpoint_settings import EndpointSettings
 
 pytestmark = pytest.mark.anyio
