@@ -12,11 +12,15 @@ import pytest
 from history import OLDEST, MakeProject, edits_table, emitted, repository
 from images import markdown_table
 
+import service.ops
 from inferplate.__main__ import main
 from inferplate.checks import CHECKS, MODEL, Check
 from inferplate.matrix import Variant, covering, read_questions, served, variants
 from inferplate.source import template_root
 from inferplate.workbench import Workbench
+
+# What is emitted from another folder than the rest of its package.
+service.ops.__path__.append(str(template_root() / "template/handlers/predict/src/service/ops"))
 
 EVERY_VARIANT = variants(read_questions(template_root()))
 ALL_VARIANTS = [variant for variant in EVERY_VARIANT if variant.has_first_task]
