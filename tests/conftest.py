@@ -15,7 +15,15 @@ from images import markdown_table
 import service.ops
 from inferplate.__main__ import main
 from inferplate.checks import CHECKS, MODEL, Check
-from inferplate.matrix import Variant, covering, read_questions, served, variants
+from inferplate.matrix import (
+    WITHOUT_HANDLER,
+    Variant,
+    covering,
+    every_pair,
+    read_questions,
+    served,
+    variants,
+)
 from inferplate.source import template_root
 from inferplate.workbench import Workbench
 
@@ -97,18 +105,23 @@ def plan_checks(*, quick: bool) -> list[tuple[Variant, Check]]:
     All variants are rendered, linted and typed, and have their dependencies and OpenAPI document
     checked. With the first task of its runtime each runs its suite and is served, too. Of a further
     task those of `served` do; their whole suite runs in a covering set of the task, and in the rest
-    what depends on the task.
+    what depends on the task. Variants without a handler have files of their own only for each
+    framework: the checks of code and documents take every pair of their choices.
     """
     if quick:
         few = [*COVERING_VARIANTS, *(covering(found)[0] for found in FURTHER_TASKS.values())]
         return [(variant, check) for variant in few for check in CHECKS.values()]
     running = served(EVERY_VARIANT)
+    paired = every_pair(FURTHER_TASKS[WITHOUT_HANDLER])
     whole = {*ALL_VARIANTS, *(each for found in FURTHER_TASKS.values() for each in covering(found))}
     return [
         (variant, MODEL if check.name == "suite" and variant not in whole else check)
         for variant in EVERY_VARIANT
         for check in CHECKS.values()
         if variant in running or check.name not in ("suite", "server")
+        if check.name not in ("types", "dependencies", "openapi")
+        or variant.task != WITHOUT_HANDLER
+        or variant in paired
     ]
 
 
