@@ -104,16 +104,20 @@ def plan_checks(*, quick: bool) -> list[tuple[Variant, Check]]:
 
     All variants are rendered, linted and typed, and have their dependencies and OpenAPI document
     checked. With the first task of its runtime each runs its suite and is served, too. Of a further
-    task those of `served` do; their whole suite runs in a covering set of the task, and in the rest
-    what depends on the task. Variants without a handler have files of their own only for each
-    framework: the checks of code and documents take every pair of their choices.
+    task those of `served` do; one runs its whole suite, of services without a handler one for each
+    framework, and the rest what depends on the task. Those have files of their own only for each
+    framework, so that the checks of code and documents take every pair of their choices.
     """
     if quick:
         few = [*COVERING_VARIANTS, *(covering(found)[0] for found in FURTHER_TASKS.values())]
         return [(variant, check) for variant in few for check in CHECKS.values()]
     running = served(EVERY_VARIANT)
     paired = every_pair(FURTHER_TASKS[WITHOUT_HANDLER])
-    whole = {*ALL_VARIANTS, *(each for found in FURTHER_TASKS.values() for each in covering(found))}
+    whole = {
+        *ALL_VARIANTS,
+        *(covering(found)[0] for found in FURTHER_TASKS.values()),
+        *{each.framework: each for each in running if each.task == WITHOUT_HANDLER}.values(),
+    }
     return [
         (variant, MODEL if check.name == "suite" and variant not in whole else check)
         for variant in EVERY_VARIANT

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from base64 import b64decode
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from conftest import ALL_VARIANTS, Covers
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
-from selenium.webdriver.support.ui import WebDriverWait
+from selenium.webdriver.support.ui import Select, WebDriverWait
 
 from inferplate.live import Golden
 from inferplate.matrix import Variant
@@ -35,6 +36,9 @@ FRAMEWORKS = [
     variant
     for variant in ALL_VARIANTS
     if variant.runtime == "onnxruntime" and variant.server == "uvicorn"
+]
+WITH_IMAGES = [
+    Variant(variant.framework, variant.runtime, variant.server, "image") for variant in FRAMEWORKS
 ]
 PREFIX = "/iris"
 WAIT_SECONDS = 30
@@ -95,6 +99,42 @@ def test_docs_page(
         assert {url for url in foreign if not url.startswith("data:")} == set()
 
 
+@pytest.mark.parametrize("framework", WITH_IMAGES, ids=lambda variant: variant.framework)
+def test_the_docs_page_sends_files(
+    framework: Variant,
+    copy_of: Callable[[Variant], Path],
+    bench: Workbench,
+    browser: webdriver.Chrome,
+    tmp_path: Path,
+    covers: Covers,
+) -> None:
+    covers("docs page in Chromium: files chosen and sent", framework, len(WITH_IMAGES))
+    project = copy_of(framework)
+    golden = Golden.of(project)
+    expected = [prediction["label"] for prediction in golden.predictions[:2]]
+    pictures = [tmp_path / "one picture.png", tmp_path / 'a, "b".png']
+    for picture, instance in zip(pictures, golden.instances, strict=False):
+        picture.write_bytes(b64decode(instance["image"]))
+    with Service(project, bench.python, {"SERVICE_THREADS": "1"}) as service:
+        service.wait_ready()
+        browser.get(f"http://127.0.0.1:{service.port}/docs")
+        wait_for(browser, lambda: "predict" in rendered(browser))
+        operation = browser.find_element(By.CSS_SELECTOR, "[data-operation='predict']")
+        field = operation.find_element(By.CSS_SELECTOR, "input[type='file'][data-field='image']")
+        field.send_keys("\n".join(map(str, pictures)))
+        answer = try_out(browser, "predict")
+        assert [each["label"] for each in answer["predictions"]] == expected
+
+        command = operation.find_element(By.CSS_SELECTOR, "pre.curl").text
+        answer = json.loads(bench.run(["bash", "-c", f"{command} --silent"], tmp_path, timeout=30))
+        assert [each["label"] for each in answer["predictions"]] == expected
+
+        kind = Select(operation.find_element(By.CSS_SELECTOR, "select.type"))
+        kind.select_by_visible_text("application/json")
+        answer = try_out(browser, "predict")  # the example, in base64
+        assert [each["label"] for each in answer["predictions"]] == expected[:1]
+
+
 def operation_of(operations: dict[str, str], path: str) -> str:
     (name,) = (name for name, its_path in operations.items() if its_path == path)
     return name
@@ -110,6 +150,8 @@ def try_out(browser: webdriver.Chrome, name: str) -> Any:
     operation = browser.find_element(By.CSS_SELECTOR, f"[data-operation='{name}']")
     if operation.get_attribute("open") is None:
         operation.find_element(By.TAG_NAME, "summary").click()
+    shown = operation.find_element(By.CSS_SELECTOR, ".answer")
+    browser.execute_script("arguments[0].replaceChildren()", shown)  # an earlier answer
     send = operation.find_element(By.CSS_SELECTOR, "button.send")
     browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", send)
     send.click()

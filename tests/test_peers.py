@@ -30,7 +30,11 @@ PEERS = template_root() / "benchmarks" / "peers"
 NAMES = sorted(path.parent.name for path in PEERS.glob("*/peer.toml"))
 TEXTS = {"title", "ready", "path", "content_type", "body", "answer"}
 REQUIRED = TEXTS | {"requirements", "command"}
-OPTIONAL = {"python", "environment", "batching"}
+OPTIONAL = {"python", "environment", "variants"}
+SWITCHES = {"RAY_SERVE_THROUGHPUT_OPTIMIZED"} | {
+    f"MLSERVER_MODEL_MAX_BATCH_{what}" for what in ("SIZE", "TIME")
+}
+"""Variables of the peers themselves that only a variant sets."""
 FEATURES, CLASSES = 4, 3
 READY_SECONDS = 60
 
@@ -40,13 +44,13 @@ def read(name: str) -> dict[str, Any]:
 
 
 def setups(name: str) -> Iterator[dict[str, Any]]:
-    """Yield a peer as it comes, then with its own batching where it has any."""
+    """Yield a peer as it comes, then each of its variants."""
     peer = read(name)
-    batching = peer.pop("batching", None)
+    variants = peer.pop("variants", {})
     yield peer
-    if batching is not None:
-        environment = peer.get("environment", {}) | batching.get("environment", {})
-        yield peer | batching | {"environment": environment}
+    for changes in variants.values():
+        environment = peer.get("environment", {}) | changes.get("environment", {})
+        yield peer | changes | {"environment": environment}
 
 
 def body_of(setup: Mapping[str, Any], instances: list[list[float]]) -> str:
@@ -75,7 +79,9 @@ def test_those_that_need_nothing_special_are_started() -> None:
 def test_description(name: str) -> None:
     peer = read(name)
     assert REQUIRED <= set(peer) <= REQUIRED | OPTIONAL
-    assert set(peer.get("batching", {})) <= (REQUIRED | OPTIONAL) - {"batching"}
+    for changes in peer.get("variants", {}).values():
+        assert set(changes) <= (REQUIRED | OPTIONAL) - {"variants", "requirements", "python"}
+        assert set(changes.get("environment", {})) <= set(peer["environment"]) | SWITCHES
     SpecifierSet(peer.get("python", ""))
     for setup in setups(name):
         assert all(isinstance(setup[key], str) for key in TEXTS)

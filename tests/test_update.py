@@ -245,6 +245,13 @@ SWITCHES = [
     )
     for old, new in zip(RUNTIMES, RUNTIMES[1:] + RUNTIMES[:1], strict=True)
 ]
+IMAGE = Variant(DEFAULT.framework, DEFAULT.runtime, DEFAULT.server, "image")
+SWITCHES += [
+    (DEFAULT, IMAGE),
+    (IMAGE, DEFAULT),
+    (IMAGE, Variant(IMAGE.framework, "pytorch", IMAGE.server, "image")),
+    (IMAGE, Variant(IMAGE.framework, "xgboost", IMAGE.server)),  # which has no images
+]
 
 
 @pytest.mark.parametrize(("old", "new"), SWITCHES, ids=[f"{old} to {new}" for old, new in SWITCHES])
@@ -278,9 +285,9 @@ def test_a_switch_of_server_or_runtime_loses_no_edit(
 
 
 def difference(old: Variant, new: Variant) -> dict[str, str]:
-    """Return the answers that differ; the task follows the runtime."""
+    """Return the answers that differ; the task follows the runtime to its first."""
     differing = dict(new.answers().items() - old.answers().items())
-    if new.has_first_task:
+    if new.has_first_task and new.runtime != old.runtime:
         differing.pop("task", None)
     return differing
 
@@ -300,12 +307,66 @@ def test_a_project_that_is_older_than_the_task_gets_the_first_of_its_runtime(
     assert files(project)["src/service/predict.py"] == mine
 
 
-def test_a_task_that_the_new_runtime_does_not_have_is_refused(make_project: MakeProject) -> None:
+@pytest.mark.parametrize("by_copier", [False, True], ids=["inferplate", "copier"])
+@pytest.mark.parametrize("to", [PREVIOUS, NEWEST])
+def test_a_project_that_was_not_asked_for_its_task_keeps_the_first(
+    to: str, by_copier: bool, make_project: MakeProject, bench: Workbench
+) -> None:
+    project = make_project()
+    recorded = files(emitted(bench, DEFAULT, to))[".copier-answers.yml"]
+    save(project, {".copier-answers.yml": swap("task: tabular\n", "")})
+    seeded = files(project)
+    if by_copier:
+        copier_update(project, vcs_ref=to)
+    else:
+        plan = update(project, to)
+        assert (plan.conflicts, plan.switched, plan.to_port) == ({}, {}, [])
+    found = files(project)
+    assert found[".copier-answers.yml"] == recorded
+    assert b"task: tabular" in recorded
+    for name in ("src/service/predict.py", "tests/golden.json", "tests/test_model.py", "train.py"):
+        assert found[name] == seeded[name]
+
+
+@pytest.mark.parametrize(
+    ("runtime", "task", "reason"),
+    [
+        ("pytorch", "text", "texts need the runtime transformers"),
+        ("xgboost", "image", "images need the runtime onnxruntime, pytorch or openvino"),
+    ],
+)
+def test_a_task_that_the_new_runtime_does_not_have_is_refused(
+    runtime: str, task: str, reason: str, make_project: MakeProject
+) -> None:
     project = make_project()
     before = files(project)
-    with pytest.raises(InferplateError, match="texts need the runtime transformers"):
-        update(project, runtime="pytorch", task="text")
+    with pytest.raises(InferplateError, match=reason):
+        update(project, runtime=runtime, task=task)
     assert files(project) == before
+
+
+@pytest.mark.parametrize("by_copier", [False, True], ids=["inferplate", "copier"])
+def test_a_switch_of_the_task_leaves_what_the_user_has_written(
+    by_copier: bool, make_project: MakeProject
+) -> None:
+    project = make_project()
+    own = {
+        "src/service/predict.py": last("# mine: instances, predictions"),
+        "tests/test_model.py": last("# mine: tests"),
+    }
+    save(project, own)
+    before = files(project)
+    if by_copier:
+        copier_update(project, vcs_ref=OLDEST, data={"task": "image"})
+    else:
+        plan = update(project, task="image")
+        assert plan.switched == {"task": ("tabular", "image")}
+        assert (plan.conflicts, plan.to_port) == ({}, list(own))
+    found = files(project)
+    for name in own:
+        assert found[name] == before[name]
+    assert b"task: image" in found[".copier-answers.yml"]
+    assert b'"pillow' in found["pyproject.toml"]
 
 
 def test_a_switch_names_the_users_files_that_were_written_for_the_old_answers(

@@ -1,4 +1,7 @@
-"""KServe's custom model server as its documentation has it, asked by its V1 protocol."""
+"""KServe's custom model server as its documentation has it, for its protocols V1 and V2.
+
+Its logs of requests and of latencies are off.
+"""
 
 import os
 from typing import Any
@@ -6,8 +9,9 @@ from typing import Any
 import kserve.model_server
 import numpy as np
 import onnxruntime
-from kserve import Model, ModelServer
+from kserve import InferRequest, InferResponse, Model, ModelServer
 from kserve.protocol.rest.server import RESTServer
+from kserve.utils.utils import get_predict_response
 
 
 class Predictor(Model):
@@ -25,14 +29,17 @@ class Predictor(Model):
 
     def predict(
         self,
-        payload: dict[str, Any],
+        payload: dict[str, Any] | InferRequest,
         headers: dict[str, str] | None = None,
         response_headers: dict[str, str] | None = None,
-    ) -> dict[str, Any]:
-        instances = payload["instances"]
-        tensor = np.array(instances, self.dtype).reshape(len(instances), *self.shape)
+    ) -> dict[str, Any] | InferResponse:
+        if isinstance(payload, InferRequest):
+            instances = payload.inputs[0].as_numpy()
+        else:
+            instances = np.array(payload["instances"])
+        tensor = instances.astype(self.dtype, copy=False).reshape(len(instances), *self.shape)
         (predictions,) = self.session.run([self.output], {self.source.name: tensor})
-        return {"predictions": predictions.reshape(len(instances), -1).tolist()}
+        return get_predict_response(payload, predictions.reshape(len(tensor), -1), self.name)
 
 
 class LoopbackServer(RESTServer):

@@ -1,4 +1,7 @@
-"""LitServe as its documentation has it, with batching where ``MAX_BATCH_SIZE`` is over 1."""
+"""LitServe as its documentation has it, with batching where ``MAX_BATCH_SIZE`` is over 1.
+
+With ``FAST_QUEUE`` its processes talk through ZeroMQ.
+"""
 
 import os
 from itertools import accumulate
@@ -47,7 +50,8 @@ if __name__ == "__main__":
     size = int(os.environ["MAX_BATCH_SIZE"])
     timeout = float(os.environ["BATCH_TIMEOUT"])
     api = BatchingModel(max_batch_size=size, batch_timeout=timeout) if size > 1 else Model()
-    server = ls.LitServer(api, accelerator="cpu", devices=1)
+    fast_queue = bool(os.environ["FAST_QUEUE"])
+    server = ls.LitServer(api, accelerator="cpu", devices=1, fast_queue=fast_queue)
     server.run(
         host="127.0.0.1",
         port=int(os.environ["PORT"]),

@@ -1,4 +1,7 @@
-"""The service that tutorials write: FastAPI, a pydantic list, the model called in the handler."""
+"""The service that tutorials write: FastAPI, a pydantic list, the model called in the handler.
+
+The handler is ``def``, which runs in a thread, or ``async def`` where ``ASYNC`` is set.
+"""
 
 import os
 
@@ -30,9 +33,15 @@ def ready() -> dict[str, bool]:
     return {"ready": True}
 
 
-@app.post("/predict")
 def predict(request: Request) -> Response:
     count = len(request.instances)
     tensor = np.array(request.instances, dtype=dtype).reshape(count, *shape)
     (predictions,) = session.run([output], {source.name: tensor})
     return Response(predictions=predictions.reshape(count, -1).tolist())
+
+
+async def predict_on_the_loop(request: Request) -> Response:
+    return predict(request)
+
+
+app.post("/predict")(predict_on_the_loop if os.environ["ASYNC"] else predict)

@@ -42,8 +42,8 @@ def bench(
         typer.Option(
             metavar="NAME",
             help="Also measure this, with one worker, on JSON: naive, bare, bare-inline, "
-            "bentoml, kserve, litserve, mlserver or ray; each also with its own batching; "
-            "repeatable.",
+            "bentoml, kserve, litserve, mlserver, mosec or ray; each also in its variants, such as "
+            "with its own batching; repeatable.",
         ),
     ] = None,
     model: Annotated[

@@ -48,7 +48,7 @@ def peer_names(root: Path | None = None) -> list[str]:
 
 
 def read_peers(name: str, root: Path | None = None) -> list[Peer]:
-    """Read a peer: as it comes, and once more with its own batching where it has any.
+    """Read a peer: as it comes, and each of its variants, such as with its own batching.
 
     Raises:
         InferplateError: the peer does not exist, or its description lacks something.
@@ -61,12 +61,11 @@ def read_peers(name: str, root: Path | None = None) -> list[Peer]:
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
         plain = _peer(name, document["title"], path.parent, document)
-        if "batching" not in document:
-            return [plain]
-        batching = {**document, **document["batching"]}
-        variables = {**document.get("environment", {}), **batching.get("environment", {})}
-        batching["environment"] = variables
-        return [plain, _peer(f"{name}-batching", f"{plain.title}, batching", path.parent, batching)]
+        variants = [
+            _variant(plain, variant, document, changes)
+            for variant, changes in document.get("variants", {}).items()
+        ]
+        return [plain, *variants]
     except KeyError as error:
         raise InferplateError(f"{path} lacks {error}") from None
     except tomllib.TOMLDecodeError as error:
@@ -84,7 +83,7 @@ def prepare_peer(peer: Peer, model: Model, folder: Path, python: str | None) -> 
     shutil.copytree(peer.folder, folder, ignore=shutil.ignore_patterns("__pycache__"))
     needed = peer.requirements
     interpreter = python or environment(
-        peer.name.removesuffix("-batching"), needed, needed, folder=folder, python=peer.python
+        peer.folder.name, needed, needed, folder=folder, python=peer.python
     )
     places = {"{model}": str(model.path), "{python}": interpreter}
 
@@ -134,6 +133,15 @@ def _peer(name: str, title: str, folder: Path, document: Mapping[str, Any]) -> P
         body=document["body"],
         answer=document["answer"],
     )
+
+
+def _variant(
+    plain: Peer, variant: str, document: Mapping[str, Any], changes: Mapping[str, Any]
+) -> Peer:
+    title = changes.get("title") or f"{plain.title}, {variant.replace('-', ' ')}"
+    variables = {**document.get("environment", {}), **changes.get("environment", {})}
+    changed = {**document, **changes, "environment": variables}
+    return _peer(f"{plain.name}-{variant}", title, plain.folder, changed)
 
 
 def _bare_environment(interpreter: str) -> dict[str, str]:

@@ -8,7 +8,9 @@ from typing import Final
 from inferplate.bench.load import Closed, Open
 
 BASELINES: Final = ("naive", "bare", "bare-inline")
-"""The peers that are small enough to be asked everything."""
+"""The peers that a suite has without being told."""
+ASKED_EVERYTHING: Final = (*BASELINES, "naive-async", "mosec", "mosec-batching")
+"""The peers that are small or fast enough to be asked everything; the others have one scenario."""
 TARGET_SHARE: Final = 0.6
 """The load at which the target for tail latency holds."""
 
@@ -27,13 +29,13 @@ class Share:
 class Scenario:
     """One way to ask.
 
-    ``baselines_only``: of the peers, only the `BASELINES` take part.
+    ``few_peers``: of the peers, only those of `ASKED_EVERYTHING` take part.
     """
 
     wire: str
     rows: int
     load: Closed | Open | Share
-    baselines_only: bool = False
+    few_peers: bool = False
 
 
 @dataclass(frozen=True)
@@ -63,8 +65,8 @@ def reference() -> list[Stage]:
 
     shares = [Scenario("json", 1, Share(part), True) for part in (0.3, TARGET_SHARE, 0.9)]
     everyone = Scenario("json", 1, some)
-    latency = Scenario("json", 1, one, baselines_only=True)
-    crowd = Scenario("json", 1, many, baselines_only=True)
+    latency = Scenario("json", 1, one, few_peers=True)
+    crowd = Scenario("json", 1, many, few_peers=True)
     binary = tuple(Scenario("binary", rows, some) for rows in (1, 8, 64))
     return [
         Stage("tabular", 1, (latency, everyone, crowd, binary[0], Scenario("typed", 1, some))),

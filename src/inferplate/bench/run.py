@@ -18,7 +18,7 @@ from inferplate.bench.load import Open, allow_connections, measure, offered
 from inferplate.bench.machine import Pinning
 from inferplate.bench.models import Model
 from inferplate.bench.peers import Peer, prepare_peer
-from inferplate.bench.plan import BASELINES, Scenario, Share, Stage
+from inferplate.bench.plan import ASKED_EVERYTHING, Scenario, Share, Stage
 from inferplate.bench.results import Footprint, Question, Results
 from inferplate.bench.server import Server
 from inferplate.bench.services import EXAMPLE, prepare_service
@@ -86,7 +86,7 @@ class _Running:
 
 def takes_part(peer: Peer, scenario: Scenario) -> bool:
     """Return whether a scenario includes a peer: only our services take tensors and instances."""
-    return scenario.wire == "json" and (not scenario.baselines_only or peer.name in BASELINES)
+    return scenario.wire == "json" and (not scenario.few_peers or peer.name in ASKED_EVERYTHING)
 
 
 def carry_out(

@@ -340,7 +340,7 @@ async def test_max_json_bytes(serve: Serve) -> None:
 
 
 async def test_max_values(serve: Serve) -> None:
-    values = sum(map(BODY.count, (b",", b"[", b"{"))) + 3 * BODY.count(b":")
+    values = sum(map(BODY.count, (b",", b"[", b"{"))) + 9 * BODY.count(b":")
     assert await around(serve, "max_values", values, BODY) == [200, 413]
     model = Doubler((TensorSpec("x", "BYTES", (-1,)),), (TensorSpec("y", "BYTES", (-1,)),))
     count = 1000

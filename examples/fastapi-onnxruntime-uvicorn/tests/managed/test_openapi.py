@@ -70,6 +70,9 @@ async def test_document_has_every_operation(client: httpx.AsyncClient) -> None:
         for method, item in items.items()
     }
     assert operations.keys() >= OPERATIONS
+    for (_, method), operation in operations.items():
+        body = operation.get("requestBody")
+        assert (method == "post") == (body is not None and body["required"])
     identifiers = [operation["operationId"] for operation in operations.values()]
     assert len(set(identifiers)) == len(identifiers)
     for reference in re.findall(r'"#/components/([^"]+)"', answer.text):

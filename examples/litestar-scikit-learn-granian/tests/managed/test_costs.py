@@ -44,7 +44,7 @@ def separators(body: bytes, key_weight: int = 1) -> int:
 
 def values(body: bytes) -> int:
     """Return how many values a body of the protocol counts for."""
-    return separators(body, key_weight=3)
+    return separators(body, key_weight=9)
 
 
 async def test_values_of_tensors_are_counted_before_they_are_parsed(serve: Serve) -> None:
@@ -189,11 +189,11 @@ async def test_the_event_loop_runs_between_the_tensors_of_a_large_request(
 
 
 async def test_elements_of_binary_text_are_counted(serve: Serve) -> None:
-    async with serve(Doubler(inputs=TEXT_IN, outputs=TEXT_OUT), max_values=40) as service:
-        fitting, surplus = [await ask_text(service, count) for count in (20, 21)]
+    async with serve(Doubler(inputs=TEXT_IN, outputs=TEXT_OUT), max_values=200) as service:
+        fitting, surplus = [await ask_text(service, count) for count in (100, 101)]
     assert fitting.status_code == 200, fitting.text
     assert surplus.status_code == 413
-    assert "40 elements (SERVICE_MAX_VALUES)" in surplus.json()["error"]
+    assert "200 elements (SERVICE_MAX_VALUES)" in surplus.json()["error"]
 
 
 async def ask_text(service: Service, count: int) -> httpx.Response:

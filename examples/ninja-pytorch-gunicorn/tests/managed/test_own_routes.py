@@ -124,6 +124,14 @@ async def test_errors_of_own_routes_are_problems(client: httpx.AsyncClient) -> N
         assert problem.headers["content-type"] == "application/problem+json"
 
 
+async def test_what_an_error_says_beside_its_text_is_kept(
+    client: httpx.AsyncClient, shell: Shell
+) -> None:
+    answer = await client.get("/own/sold-out")
+    assert answer.status_code == 409
+    assert answer.json().get("errors") == shell.modules["routes"].SOLD_OUT
+
+
 async def test_exceptions_of_the_framework_are_problems_and_no_defects(
     client: httpx.AsyncClient, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -164,6 +172,7 @@ async def test_document_has_own_routes(client: httpx.AsyncClient) -> None:
         "/own/double": ["get"],
         "/own/orders": ["post"],
         "/own/refusal": ["get"],
+        "/own/sold-out": ["get"],
         "/own/missing": ["get"],
         "/own/forbidden": ["get"],
         "/own/suspicious": ["get"],

@@ -97,6 +97,18 @@ async def test_many_texts_are_compressed_if_asked(client: httpx.AsyncClient) -> 
     assert len(answer.json()["data"]) == 60
 
 
+async def test_a_large_request_waits_for_its_turn(embed: Any, failures: list[str]) -> None:
+    async with embed(Embedder(), max_predict_values=20_000) as service:
+        await until_ready(service, failures)
+        async with service.app._turns.turn():
+            small = await service.client.post(PATH, json=body(TEXTS))
+            assert small.status_code == 200
+            commas = body("," * 10_001)
+            late = await service.client.post(PATH, json=commas, headers={"request-timeout": "0.2"})
+            assert late.status_code == 504
+        assert (await service.client.post(PATH, json=commas)).status_code == 200
+
+
 @pytest.mark.parametrize("batch", ["always", "never"])
 async def test_texts_share_a_batch_only_if_they_may(
     batch: str, embed: Any, failures: list[str]
@@ -108,6 +120,9 @@ async def test_texts_share_a_batch_only_if_they_may(
         answer = await service.client.post(PATH, json=body(TEXTS))
         assert [len(item["embedding"]) for item in answer.json()["data"]] == [3, 3, 3]
         assert model.batches == ([3] if batch == "always" else [1, 1, 1])
+        model.batches.clear()
+        await service.client.post(PATH, json=body(TEXTS[:2]))
+        assert model.batches == ([2] if batch == "always" else [1, 1])
         refused = await service.client.post(PATH, json=body(["a", "no"]))
         assert refused.status_code == 400
         assert refused.json()["error"]["param"] == "input.1"
@@ -212,6 +227,7 @@ async def test_other_models_do_not_have_it(serve: Serve) -> None:
 async def test_the_documentation_has_it(client: httpx.AsyncClient) -> None:
     document = (await client.get("/openapi.json")).json()
     operation = document["paths"][PATH]["post"]
+    assert operation["requestBody"]["required"]
     assert operation["requestBody"]["content"]["application/json"]["example"]["model"] == "doubler"
     assert {"400", "404", "504"} <= operation["responses"].keys()
     assert "embeddings" in [tag["name"] for tag in document["tags"]]

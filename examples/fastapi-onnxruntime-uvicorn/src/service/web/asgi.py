@@ -1,4 +1,4 @@
-"""The types of ASGI, and a response that is sent at once."""
+"""The types of ASGI, and a header of many responses."""
 
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any, Final
@@ -11,10 +11,3 @@ ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 Headers = Iterable[tuple[bytes, bytes]]
 
 JSON: Final = (b"content-type", b"application/json")
-
-
-async def respond(send: Send, status: int, headers: Headers, body: bytes) -> None:
-    """Send a response with its whole body."""
-    headers = [*headers, (b"content-length", str(len(body)).encode("ascii"))]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})

@@ -8,7 +8,7 @@ from typing import Final
 from service.core.errors import DeadlineExceeded, RequestCancelled, ServiceError
 from service.core.request_context import RequestContext
 from service.ops import metrics
-from service.web.asgi import Headers, Message, Receive, Send, respond
+from service.web.asgi import Headers, Message, Receive, Send
 from service.web.errors import CLIENT_CLOSED_REQUEST, ErrorResponse
 
 _DISCARDED_BYTES: Final = 2**20
@@ -57,7 +57,7 @@ class RequestCycle:
         self._must_close = False
         self._reading = False
         self._late = False
-        self._disconnected: Final = asyncio.Event()
+        self._disconnected: asyncio.Event | None = None
         self._task: Final = asyncio.current_task()
         self._disconnect_task: asyncio.Task[None] | None = None
 
@@ -78,7 +78,9 @@ class RequestCycle:
                 self._on_replayed(self.context)
             return {"type": "http.request", "body": body, "more_body": False}
         if self._complete:
-            await self._disconnected.wait()
+            if not self.context.cancelled:
+                self._disconnected = asyncio.Event()
+                await self._disconnected.wait()
             return {"type": "http.disconnect"}
         self._reading = True
         try:
@@ -110,12 +112,8 @@ class RequestCycle:
         Nothing is sent after the client has disconnected.
         """
         if message["type"] == "http.response.start":
-            self.status = message["status"]
-            if self._can_close and (
-                self._must_close or self._draining() or not await self._discard_body()
-            ):
-                self._headers.append((b"connection", b"close"))
-            message = {**message, "headers": [*message.get("headers", ()), *self._headers]}
+            added = await self._begin(message["status"])
+            message = {**message, "headers": [*message.get("headers", ()), *added]}
         else:
             if not message.get("more_body", False):
                 self._ended = time.monotonic()
@@ -123,6 +121,17 @@ class RequestCycle:
                 message = {**message, "body": b""}
         if not self.context.cancelled:
             await self._send(message)
+
+    async def respond(self, status: int, headers: Headers, body: bytes) -> None:
+        """Send a response with its whole body, unless the client has disconnected."""
+        length = (b"content-length", str(len(body)).encode("ascii"))
+        added = await self._begin(status)
+        self._ended = time.monotonic()
+        if self.context.cancelled:
+            return
+        start = {"type": "http.response.start", "status": status}
+        await self._send({**start, "headers": [*headers, length, *added]})
+        await self._send({"type": "http.response.body", "body": b"" if self._is_head else body})
 
     def add_headers(self, headers: Headers) -> None:
         """Add headers that the response has, whoever makes it."""
@@ -146,7 +155,7 @@ class RequestCycle:
         encoded = [
             (name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()
         ]
-        await respond(self.send, status, encoded, body)
+        await self.respond(status, encoded, body)
 
     def check(self) -> None:
         """Notice that the client of a slow request disconnects, and end the wait for a late body.
@@ -165,6 +174,15 @@ class RequestCycle:
         """Stop waiting for the client to disconnect."""
         if self._disconnect_task is not None:
             self._disconnect_task.cancel()
+
+    async def _begin(self, status: int) -> list[tuple[bytes, bytes]]:
+        """Record the status of the response; return the headers that every response has."""
+        self.status = status
+        if self._can_close and (
+            self._must_close or self._draining() or not await self._discard_body()
+        ):
+            self._headers.append((b"connection", b"close"))
+        return self._headers
 
     async def _discard_body(self) -> bool:
         """Read what is left of the body, so that the connection can be used for another request.
@@ -190,5 +208,6 @@ class RequestCycle:
     async def _wait_for_disconnect(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             pass
-        self._disconnected.set()
         self.context.cancel()
+        if self._disconnected is not None:
+            self._disconnected.set()

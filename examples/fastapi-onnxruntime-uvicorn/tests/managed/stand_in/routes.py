@@ -8,6 +8,8 @@ from fastapi import APIRouter, FastAPI, HTTPException, WebSocket
 from pydantic import BaseModel, Field
 
 HAS_WEBSOCKETS = True
+SOLD_OUT = {"left": 0}
+"""What /own/sold-out says beside its text, None if the framework's errors have only a text."""
 
 _hooks: list[str] = []
 
@@ -51,6 +53,11 @@ async def order(order: Order) -> int:
 @router.get("/own/refusal")
 async def refusal() -> None:
     raise HTTPException(409, "none left", {"x-stock": "0"})
+
+
+@router.get("/own/sold-out")
+async def sold_out() -> None:
+    raise HTTPException(409, SOLD_OUT)
 
 
 @router.get("/own/missing")

@@ -34,7 +34,7 @@ class RequestContext:
         self.deadline = self.arrival + timeout
         self.cancelled = False
         self.large = False
-        self._callbacks: Final = set[Callable[[], None]]()
+        self._callbacks: Final[set[Callable[[], None]]] = set()
 
     @property
     def remaining(self) -> float:

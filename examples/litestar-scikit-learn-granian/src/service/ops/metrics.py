@@ -55,7 +55,7 @@ class Durations(Histogram):
     def observe_all(self, values: Sequence[float]) -> None:
         """Observe values, in seconds."""
         self._sum.inc(sum(values))
-        buckets = Tally(bisect_left(self._upper_bounds, value) for value in values)
+        buckets = Tally([bisect_left(self._upper_bounds, value) for value in values])
         for bucket, count in buckets.items():
             self._buckets[bucket].inc(count)
 

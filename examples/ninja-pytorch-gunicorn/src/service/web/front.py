@@ -27,7 +27,7 @@ from service.ops.logs import RequestIdentity, current_request
 from service.ops.settings import PREFIX, Settings
 from service.web import docs, predict_schema
 from service.web.api_keys import ApiKeys
-from service.web.asgi import JSON, Receive, Scope, Send, respond
+from service.web.asgi import JSON, Receive, Scope, Send
 from service.web.body import Bodies
 from service.web.cors import Cors, is_preflight, without_cors_headers
 from service.web.errors import (
@@ -245,7 +245,7 @@ class Front:
             raise NotFound
         if self._cors and is_preflight(scope["method"], headers):
             cycle.route = "preflight"
-            await respond(cycle.send, 200, self._cors.preflight(headers), b"")
+            await cycle.respond(200, self._cors.preflight(headers), b"")
         elif oip.owns(path):
             await self._answer_oip(cycle, scope, headers)
         elif path == "/metrics":
@@ -254,21 +254,21 @@ class Front:
             self._publish_metrics()
             content_type = metrics.CONTENT_TYPE.encode("ascii")
             page = await metrics.render()
-            await respond(cycle.send, 200, [(b"content-type", content_type)], page)
+            await cycle.respond(200, [(b"content-type", content_type)], page)
         elif self._settings.docs and path == openapi.PATH:
             cycle.route = path
             _allow_get(scope)
             document = self._openapi_document(scope.get("root_path", ""))
-            await respond(cycle.send, 200, [JSON], document)
+            await cycle.respond(200, [JSON], document)
         elif self._settings.docs and (page_file := docs.FILES.get(path)):
             cycle.route = path
             _allow_get(scope)
-            await respond(cycle.send, 200, *page_file)
+            await cycle.respond(200, *page_file)
         elif path in self._to_docs:
             cycle.route = path
             _allow_get(scope)
             location = scope.get("root_path", "") + docs.PATH
-            await respond(cycle.send, 307, [(b"location", location.encode("latin-1"))], b"")
+            await cycle.respond(307, [(b"location", location.encode("latin-1"))], b"")
         elif self._is_of_openai(path):
             await self._answer_embeddings(cycle, scope, headers)
         elif _is_predict(path):

@@ -11,6 +11,8 @@ from ninja.errors import HttpError
 from pydantic import BaseModel, Field
 
 HAS_WEBSOCKETS = False
+SOLD_OUT = None
+"""What /own/sold-out says beside its text, None if the framework's errors have only a text."""
 
 router = Router()
 
@@ -44,6 +46,11 @@ async def order(request: HttpRequest, order: Order) -> int:
 async def refusal(request: HttpRequest, response: HttpResponse) -> None:
     response["x-stock"] = "0"
     raise HttpError(409, "none left")
+
+
+@router.get("/own/sold-out")
+async def sold_out(request: HttpRequest) -> None:
+    raise HttpError(409, "sold out")
 
 
 @router.get("/own/missing")

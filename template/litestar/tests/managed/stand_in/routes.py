@@ -15,6 +15,8 @@ from litestar.params import FromPath, FromQuery, JSONBody
 from pydantic import BaseModel, Field
 
 HAS_WEBSOCKETS = True
+SOLD_OUT = {"left": 0}
+"""What /own/sold-out says beside its text, None if the framework's errors have only a text."""
 
 
 class Order(BaseModel):
@@ -59,6 +61,11 @@ async def refusal() -> None:
     raise HTTPException("none left", status_code=409, headers={"x-stock": "0"})
 
 
+@get("/own/sold-out")
+async def sold_out() -> None:
+    raise HTTPException("sold out", status_code=409, extra=SOLD_OUT)
+
+
 @get("/own/missing")
 async def missing() -> None:
     raise NotFoundException("no such item")
@@ -88,5 +95,16 @@ async def socket(socket: WebSocket[Any, Any, Any]) -> None:
 
 router = Router(
     "/",
-    route_handlers=[item, double, order, refusal, missing, forbidden, suspicious, defect, socket],
+    route_handlers=[
+        item,
+        double,
+        order,
+        refusal,
+        sold_out,
+        missing,
+        forbidden,
+        suspicious,
+        defect,
+        socket,
+    ],
 )

@@ -174,7 +174,7 @@ class ServiceSettings(BaseSettings):
     max_values: PositiveInt = Field(
         default=500_000,
         description="Largest number of values in JSON under /v2, counted by its commas, opening "
-        "brackets and (for three each) colons, and of elements in BYTES tensors; other binary "
+        "brackets and (for nine each) colons, and of elements in BYTES tensors; other binary "
         "tensors may have more",
     )
     max_tensors: PositiveInt = Field(

@@ -140,7 +140,7 @@ def select_outputs(
     """
     names = [spec.name for spec in specs]
     if not request.outputs:
-        return tuple(RequestedOutput(name, request.binary_by_default) for name in names)
+        return tuple([RequestedOutput(name, request.binary_by_default) for name in names])
     for output in request.outputs:
         if output.name not in names:
             raise InvalidTensors(f"The model has no output '{output.name[:100]}'.")

@@ -12,7 +12,7 @@ from service.core.tensors import TensorSpec
 from service.core.turns import Turns
 from service.ops.settings import PREFIX as SETTINGS_PREFIX
 from service.ops.settings import Settings
-from service.web.asgi import JSON, Scope, Send, respond
+from service.web.asgi import JSON, Scope
 from service.web.body import Bodies
 from service.web.compression import Compressor, compress, preferred_encoding
 from service.web.errors import Malformed, MethodNotAllowed, NotFound
@@ -30,10 +30,11 @@ from service.web.strict_json import ValueLimit
 
 PREFIX: Final = "/v2"
 
+_BELOW: Final = f"{PREFIX}/"
 _MODEL_ROUTE: Final = "/v2/models/{name}"
 _VERSION_ROUTE: Final = "/v2/models/{name}/versions/{version}"
 _EXTENSIONS: Final = ["binary_tensor_data"]
-_KEY_WEIGHT: Final = 3
+_KEY_WEIGHT: Final = 9
 """Requests of the protocol have few keys; those with many cost more than their values."""
 _COMPRESSIBLE_BYTES: Final = 1024
 _STREAMED_BYTES: Final = 2**20
@@ -60,7 +61,7 @@ class Endpoint(NamedTuple):
 
 def owns(path: str) -> bool:
     """Return whether a path belongs to the protocol."""
-    return path == PREFIX or path.startswith(f"{PREFIX}/")
+    return path.startswith(_BELOW) or path == PREFIX
 
 
 @functools.lru_cache
@@ -123,7 +124,6 @@ class Protocol:
         Raises:
             ServiceError: the request is not answered with success.
         """
-        send = cycle.send
         if scope["method"] != endpoint.method:
             raise MethodNotAllowed([endpoint.method])
         if endpoint.name and (self._engine.has_manifest or endpoint.action != "model_ready"):
@@ -132,16 +132,16 @@ class Protocol:
             case "infer":
                 await self._infer(headers, cycle)
             case "metadata":
-                await _respond(send, 200, self._metadata())
+                await _respond(cycle, 200, self._metadata())
             case "server":
                 info = service_info()
                 server = {"name": info.title, "version": info.version, "extensions": _EXTENSIONS}
-                await _respond(send, 200, server)
+                await _respond(cycle, 200, server)
             case "live":
-                await _respond(send, 200, {"live": True})
+                await _respond(cycle, 200, {"live": True})
             case _:
                 ready = self._engine.ready
-                await _respond(send, 200 if ready else 503, {"live": True, "ready": ready})
+                await _respond(cycle, 200 if ready else 503, {"live": True, "ready": ready})
 
     async def _infer(self, headers: dict[bytes, bytes], cycle: RequestCycle) -> None:
         request = await self._decode(headers, cycle)
@@ -168,7 +168,7 @@ class Protocol:
             body, encoding = await compress(body, accepted)
             if encoding:
                 response_headers.append((b"content-encoding", encoding))
-        await respond(cycle.send, 200, response_headers, body)
+        await cycle.respond(200, response_headers, body)
 
     async def _decode(self, headers: dict[bytes, bytes], cycle: RequestCycle) -> InferRequest:
         length = _json_length(headers)
@@ -247,8 +247,8 @@ class Protocol:
         }
 
 
-async def _respond(send: Send, status: int, document: dict[str, Any]) -> None:
-    await respond(send, status, [JSON], orjson.dumps(document))
+async def _respond(cycle: RequestCycle, status: int, document: dict[str, Any]) -> None:
+    await cycle.respond(status, [JSON], orjson.dumps(document))
 
 
 def _describe(specs: Sequence[TensorSpec]) -> list[dict[str, Any]]:

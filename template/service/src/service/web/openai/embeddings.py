@@ -17,7 +17,7 @@ from service.core.manifest import Manifest
 from service.core.request_context import RequestContext
 from service.core.tensors import Array, Tensors
 from service.core.turns import Turns, pause
-from service.web.asgi import JSON, respond
+from service.web.asgi import JSON
 from service.web.body import Bodies
 from service.web.compression import compress
 from service.web.errors import InvalidParameter, Malformed, ModelNotFound
@@ -89,7 +89,7 @@ class Embeddings:
             answer, encoding = await compress(answer, headers.get(b"accept-encoding", b""))
             if encoding:
                 response_headers.append((b"content-encoding", encoding))
-        await respond(cycle.send, 200, response_headers, answer)
+        await cycle.respond(200, response_headers, answer)
 
     async def _embed(self, name: str, texts: Sequence[str], context: RequestContext) -> Tensors:
         """Run the model: on all texts together, or one by one if they may not share a batch."""
