@@ -125,5 +125,8 @@ def unused(project: Path) -> set[str]:
             if isinstance(node, ast.Import):
                 imported |= {name.name for name in node.names}
             elif isinstance(node, ast.ImportFrom):
-                imported |= {node.module, *(f"{node.module}.{name.name}" for name in node.names)}
+                imported |= {
+                    node.module or "",
+                    *(f"{node.module}.{name.name}" for name in node.names),
+                }
     return modules.keys() - imported
