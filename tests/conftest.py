@@ -12,11 +12,23 @@ import pytest
 from history import OLDEST, MakeProject, edits_table, emitted, repository
 from images import markdown_table
 
+import service.ops
 from inferplate.__main__ import main
 from inferplate.checks import CHECKS, MODEL, Check
-from inferplate.matrix import Variant, covering, read_questions, served, variants
+from inferplate.matrix import (
+    WITHOUT_HANDLER,
+    Variant,
+    covering,
+    every_pair,
+    read_questions,
+    served,
+    variants,
+)
 from inferplate.source import template_root
 from inferplate.workbench import Workbench
+
+# What is emitted from another folder than the rest of its package.
+service.ops.__path__.append(str(template_root() / "template/handlers/predict/src/service/ops"))
 
 EVERY_VARIANT = variants(read_questions(template_root()))
 ALL_VARIANTS = [variant for variant in EVERY_VARIANT if variant.has_first_task]
@@ -92,18 +104,28 @@ def plan_checks(*, quick: bool) -> list[tuple[Variant, Check]]:
 
     All variants are rendered, linted and typed, and have their dependencies and OpenAPI document
     checked. With the first task of its runtime each runs its suite and is served, too. Of a further
-    task those of `served` do; one runs its whole suite, and the rest what depends on the task.
+    task those of `served` do; one runs its whole suite, of services without a handler one for each
+    framework, and the rest what depends on the task. Those have files of their own only for each
+    framework, so that the checks of code and documents take every pair of their choices.
     """
     if quick:
         few = [*COVERING_VARIANTS, *(covering(found)[0] for found in FURTHER_TASKS.values())]
         return [(variant, check) for variant in few for check in CHECKS.values()]
     running = served(EVERY_VARIANT)
-    whole = {*ALL_VARIANTS, *(covering(found)[0] for found in FURTHER_TASKS.values())}
+    paired = every_pair(FURTHER_TASKS[WITHOUT_HANDLER])
+    whole = {
+        *ALL_VARIANTS,
+        *(covering(found)[0] for found in FURTHER_TASKS.values()),
+        *{each.framework: each for each in running if each.task == WITHOUT_HANDLER}.values(),
+    }
     return [
         (variant, MODEL if check.name == "suite" and variant not in whole else check)
         for variant in EVERY_VARIANT
         for check in CHECKS.values()
         if variant in running or check.name not in ("suite", "server")
+        if check.name not in ("types", "dependencies", "openapi")
+        or variant.task != WITHOUT_HANDLER
+        or variant in paired
     ]
 
 

@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,11 @@ from inferplate.errors import InferplateError
 from inferplate.hygiene import tree
 from inferplate.matrix import (
     AXES,
+    WITHOUT_HANDLER,
     Variant,
     axis_choices,
     covering,
+    every_pair,
     github_matrix,
     is_asked,
     read_questions,
@@ -44,7 +47,8 @@ MARKS = {
 
 def test_all_combinations_are_offered() -> None:
     found = variants(QUESTIONS)
-    assert len(found) == len(set(found)) == 3 * (9 + 3 + 2) * 4  # images, embeddings
+    with_a_task = 9 + 3 + 2  # each runtime; images; embeddings
+    assert len(found) == len(set(found)) == 3 * (with_a_task + 9) * 4  # and each without a handler
 
 
 @pytest.mark.parametrize("axis", AXES)
@@ -53,13 +57,13 @@ def test_every_choice_has_a_folder_and_every_folder_a_choice(axis: str) -> None:
     folders = {
         path.parents[2].name for path in FOLDERS[axis].glob(f"*/src/service/{MARKS[axis]}*")
     } - {"service"}
-    assert choices == folders
+    assert choices - {WITHOUT_HANDLER} == folders
 
 
 def test_a_task_is_trained_for_the_runtimes_that_have_it() -> None:
     examples = template_root() / "template/examples"
     trained = {path.parent.relative_to(examples).parts for path in examples.glob("*/*/train.py")}
-    assert trained == {(variant.task, variant.runtime) for variant in variants(QUESTIONS)}
+    assert trained == {(variant.example, variant.runtime) for variant in variants(QUESTIONS)}
     for folder in trained:
         held = {path.name for path in examples.joinpath(*folder).iterdir()}
         assert held >= {"facts.jinja", "golden.json", "train.py"}
@@ -154,10 +158,22 @@ def test_a_covering_set_has_every_choice_and_no_more_than_needed() -> None:
     assert len(chosen) == 9
 
 
+def test_every_pair_of_choices_is_in_few_variants() -> None:
+    found = [each for each in variants(QUESTIONS) if each.task == WITHOUT_HANDLER]
+    chosen = every_pair(found)
+    for one, other in combinations(AXES, 2):
+        pairs = [
+            {(getattr(each, one), getattr(each, other)) for each in some}
+            for some in (found, chosen)
+        ]
+        assert pairs[0] == pairs[1]
+    assert len(chosen) < len(found) / 2
+
+
 def test_selection_keeps_what_was_asked_for() -> None:
     wanted = {"framework": ["ninja"], "runtime": ["python", "openvino"], "server": []}
     selected = select(variants(QUESTIONS), wanted, axis_choices(QUESTIONS))
-    assert len(selected) == 3 * 4  # OpenVINO with two tasks
+    assert len(selected) == 5 * 4  # Python with two tasks, OpenVINO with three
     assert {variant.framework for variant in selected} == {"ninja"}
 
 

@@ -38,9 +38,10 @@ _REQUESTS: Final = "http_requests_total"
 class Golden:
     """Known predictions of an example model.
 
-    ``instances`` and ``predictions``: the typed endpoint's. ``specs``: the model's inputs as its
-    manifest has them. ``python``: of an environment with what the project needs; it is run only
-    for the tensors.
+    ``instances`` and ``predictions``: the typed endpoint's, none if the project does not have it.
+    ``tensors``: requests of the protocol with their outputs, in such a project. ``specs``: the
+    model's inputs as its manifest has them. ``python``: of an environment with what the project
+    needs; it is run only for the tensors.
     """
 
     project: Path
@@ -50,6 +51,7 @@ class Golden:
     model: str
     version: str
     specs: list[dict[str, Any]]
+    tensors: list[dict[str, Any]]
 
     @classmethod
     def of(cls, project: Path, python: str = sys.executable) -> "Golden":
@@ -59,12 +61,18 @@ class Golden:
         return cls(
             project,
             python,
-            [entry["instance"] for entry in golden],
-            [entry["prediction"] for entry in golden],
+            [entry["instance"] for entry in golden if "instance" in entry],
+            [entry["prediction"] for entry in golden if "instance" in entry],
             manifest["name"],
             manifest["version"],
             manifest["inputs"],
+            [entry for entry in golden if "inputs" in entry],
         )
+
+    @property
+    def is_typed(self) -> bool:
+        """Whether the project has /predict."""
+        return not self.tensors
 
     @property
     def typed_request(self) -> dict[str, Any]:
@@ -81,7 +89,32 @@ class Golden:
         Raises:
             CheckFailed: the project does not make them.
         """
+        if not self.is_typed:
+            return [InputTensor(**tensor) for tensor in self._joined("inputs")]
         return tensors_of(self.project, self.python, self.instances, self.specs)
+
+    @property
+    def outputs(self) -> dict[str, list[Any]]:
+        """The outputs for `inputs`, by their names, in a project without /predict."""
+        return {tensor["name"]: tensor["data"] for tensor in self._joined("outputs")}
+
+    @property
+    def request(self) -> tuple[str, dict[str, Any]]:
+        """The path that clients of the project ask, and a request to it."""
+        if self.is_typed:
+            return "/predict", self.typed_request
+        return self.infer_path, self.infer_request
+
+    def _joined(self, kind: str) -> list[dict[str, Any]]:
+        """Return the inputs or the outputs of all requests as one, row after row."""
+        return [
+            {
+                **tensors[0],
+                "shape": [sum(each["shape"][0] for each in tensors), *tensors[0]["shape"][1:]],
+                "data": [value for each in tensors for value in each["data"]],
+            }
+            for tensors in zip(*(entry[kind] for entry in self.tensors), strict=True)
+        ]
 
     @property
     def infer_request(self) -> dict[str, Any]:
@@ -115,7 +148,7 @@ def check_ready(service: Running, golden: Golden) -> None:
     """
     try:
         check_predictions(service.port, golden)
-        check_metrics(service.port)
+        check_metrics(service.port, golden)
     except (OSError, ValueError, KeyError) as error:
         raise service.failure(f"{type(error).__name__}: {error}") from error
     check_drain(service, golden)
@@ -123,13 +156,6 @@ def check_ready(service: Running, golden: Golden) -> None:
 
 def check_predictions(port: int, golden: Golden) -> None:
     """Ask for the golden prediction on each endpoint that gives predictions."""
-    typed = _success(post_json(port, "/predict", golden.typed_request), "/predict").json()
-    if not alike(typed["predictions"], golden.predictions, _TOLERANCE):
-        raise CheckFailed(
-            f"/predict answers {typed['predictions']}, tests/golden.json has {golden.predictions}"
-        )
-    if typed["model"] != {"name": golden.model, "version": golden.version}:
-        raise CheckFailed(f"/predict names the model {typed['model']}")
     path = golden.infer_path
     as_json = _success(post_json(port, path, golden.infer_request), f"{path} with JSON")
     body, headers = binary_request(golden.inputs)
@@ -139,17 +165,34 @@ def check_predictions(port: int, golden: Golden) -> None:
     named = decode_outputs(as_json)
     if not alike(named, decode_outputs(as_binary), _ROUNDING):
         raise CheckFailed(f"{path} answers differently in binary and in JSON: {named}")
+    if golden.is_typed:
+        _check_typed(port, golden, named)
+    elif not alike(named, golden.outputs, _TOLERANCE):
+        raise CheckFailed(f"{path} answers {named}, tests/golden.json has {golden.outputs}")
+
+
+def _check_typed(port: int, golden: Golden, named: dict[str, list[Any]]) -> None:
+    """Ask /predict. ``named``: what the protocol answers to the same, by the names of outputs."""
+    typed = _success(post_json(port, "/predict", golden.typed_request), "/predict").json()
+    if not alike(typed["predictions"], golden.predictions, _TOLERANCE):
+        raise CheckFailed(
+            f"/predict answers {typed['predictions']}, tests/golden.json has {golden.predictions}"
+        )
+    if typed["model"] != {"name": golden.model, "version": golden.version}:
+        raise CheckFailed(f"/predict names the model {typed['model']}")
     for index, prediction in enumerate(typed["predictions"]):
         rows = [_row(values, index, len(golden.instances)) for values in named.values() if values]
         if not any(alike(_numbers(prediction), row, _ROUNDING) for row in rows):
             raise CheckFailed(
-                f"{path} answers {named}; for instance {index} /predict answers {prediction}"
+                f"{golden.infer_path} answers {named}; for instance {index} /predict answers "
+                f"{prediction}"
             )
 
 
-def check_metrics(port: int) -> None:
+def check_metrics(port: int, golden: Golden) -> None:
     """Look for the predictions that were just made on the metrics page."""
-    _check_counted(port, "/predict", 1)
+    if golden.is_typed:
+        _check_counted(port, "/predict", 1)
     _check_counted(port, "/infer", 2)
 
 
@@ -172,7 +215,7 @@ def check_drain(service: Running, golden: Golden) -> None:
     """Send SIGTERM while a request is half sent: it must be answered, and the service must end."""
     if not wait_until(lambda: in_flight(service.port) == 1, _NOTICE_SECONDS):
         raise service.failure("requests that were answered are still in flight")
-    with HeldRequest(service.port, "/predict", golden.typed_request) as held:
+    with HeldRequest(service.port, *golden.request) as held:
         if not wait_until(lambda: in_flight(service.port) > 1, _NOTICE_SECONDS):
             raise service.failure("a request with half a body is not in flight")
         service.terminate()

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import combinations, product
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,6 +15,10 @@ from inferplate.source import QUESTIONS
 AXES: Final = ("framework", "runtime", "server", "task")
 _FIRST_TASKS: Final = {"transformers": "text"}
 """By runtime, where it is not the first of all."""
+
+
+WITHOUT_HANDLER: Final = "none"
+"""The task of services with the protocol alone, which have the example of another task."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,7 @@ class Variant:
 
     def __post_init__(self) -> None:
         if not self.task:
-            object.__setattr__(self, "task", _FIRST_TASKS.get(self.runtime, "tabular"))
+            object.__setattr__(self, "task", _first_task(self.runtime))
 
     @property
     def name(self) -> str:
@@ -54,11 +58,20 @@ class Variant:
     def has_first_task(self) -> bool:
         return self == Variant(self.framework, self.runtime, self.server)
 
+    @property
+    def example(self) -> str:
+        """The task whose model is the example: a folder of ``template/examples``."""
+        return _first_task(self.runtime) if self.task == WITHOUT_HANDLER else self.task
+
     def answers(self) -> dict[str, str]:
         return {axis: getattr(self, axis) for axis in AXES}
 
     def __str__(self) -> str:
         return self.name
+
+
+def _first_task(runtime: str) -> str:
+    return _FIRST_TASKS.get(runtime, "tabular")
 
 
 def read_questions(root: Path) -> dict[str, Any]:
@@ -162,6 +175,24 @@ def served(found: Sequence[Variant]) -> list[Variant]:
                 covering([variant for variant in further if variant.framework == framework])
             )
     return [variant for variant in found if variant in chosen]
+
+
+def every_pair(found: Sequence[Variant]) -> list[Variant]:
+    """Choose variants that together have every pair of values of two axes.
+
+    mypy finds in them what it would find in all: a module of the service imports alternatives of
+    two axes at most, and what it offers to others does not depend on them.
+    """
+    remaining = {pair for variant in found for pair in combinations(variant.answers().items(), 2)}
+    chosen: list[Variant] = []
+    while remaining:
+        best = max(
+            found,
+            key=lambda each: len(remaining.intersection(combinations(each.answers().items(), 2))),
+        )
+        chosen.append(best)
+        remaining.difference_update(combinations(best.answers().items(), 2))
+    return chosen
 
 
 def covering(found: Sequence[Variant]) -> list[Variant]:

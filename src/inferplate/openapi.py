@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from inferplate.errors import CheckFailed
 from inferplate.facts import read_facts
-from inferplate.matrix import Variant
+from inferplate.matrix import WITHOUT_HANDLER, Variant
 from inferplate.source import template_root
 from inferplate.workbench import Workbench
 
@@ -44,9 +44,11 @@ def normalised(document: Any) -> str:
 
 
 def snapshot_path(bench: Workbench, variant: Variant) -> Path:
-    """Name the snapshot of the variant's example model."""
-    model = read_facts(bench.template(), f"examples/{variant.task}")["model"]
-    return template_root() / "tests" / "snapshots" / f"openapi-{model}.json"
+    """Name the snapshot of the variant's example model, or of the protocol alone."""
+    name = "protocol"
+    if variant.task != WITHOUT_HANDLER:
+        name = read_facts(bench.template(), f"examples/{variant.task}")["model"]
+    return template_root() / "tests" / "snapshots" / f"openapi-{name}.json"
 
 
 def _ordered(value: Any) -> Any:
