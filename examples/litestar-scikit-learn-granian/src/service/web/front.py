@@ -9,15 +9,17 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
 from service.core.engine import Engine
 from service.core.errors import ServiceError
+from service.core.examples import Examples
 from service.core.manifest import ArtifactError
 from service.core.request_context import RequestContext
+from service.core.tensors import TensorSpec
 from service.core.turns import Turns, pause
 from service.ops import metrics, process
 from service.ops.logs import RequestIdentity, current_request
@@ -66,7 +68,8 @@ _NUMBER: Final = re.compile(rb"([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,3})
 class Front:
     """The ASGI application around one engine and one framework.
 
-    ``turns``: for requests that take long to parse and convert.
+    ``turns``: for requests that take long to parse and convert. ``texts``: converts texts for an
+    embedding that does not take them itself.
     """
 
     def __init__(
@@ -75,6 +78,7 @@ class Front:
         engine: Engine,
         framework: "Framework",
         turns: Turns,
+        texts: embeddings.TextConverter | None = None,
     ) -> None:
         self._settings: Final = settings
         self.engine: Final = engine
@@ -88,7 +92,11 @@ class Front:
             "Send fewer at a time, or binary tensors to /v2, which may be larger.",
         )
         self._embeddings: Final = embeddings.Embeddings(
-            engine, self._bodies, self._values, self._turns
+            engine,
+            self._bodies,
+            self._values,
+            self._turns,
+            texts,
         )
         self._keys: Final = ApiKeys(settings.api_keys)
         self._prefix: Final = PathPrefix(settings.root_path)
@@ -148,7 +156,12 @@ class Front:
 
     async def _open(self) -> None:
         """Load the model."""
-        await self.engine.start()
+        await self.engine.start(self._examples_for)
+
+    async def _examples_for(self, inputs: Sequence[TensorSpec]) -> Examples | None:
+        """Check that the service fits the model, and return examples of its inputs, if any."""
+        self._embeddings.check()
+        return None
 
     async def _close(self) -> None:
         """Finish what was accepted."""
@@ -187,8 +200,7 @@ class Front:
             send,
             is_head=method == "HEAD",
             http_version=scope["http_version"],
-            has_body=b"transfer-encoding" in headers
-            or headers.get(b"content-length", b"0") != b"0",
+            length=_body_length(headers),
             draining=lambda: self._draining,
         )
         if self._cors:
@@ -412,6 +424,14 @@ class Front:
                 "duration_seconds": round(seconds, 6),
             },
         )
+
+
+def _body_length(headers: dict[bytes, bytes]) -> int | None:
+    """Return how many bytes of a body a request announces, None if it does not tell."""
+    if b"transfer-encoding" in headers:
+        return None
+    declared = headers.get(b"content-length", b"0")
+    return int(declared) if declared.isdigit() else None
 
 
 def content_type(scope: Scope) -> bytes:

@@ -1,10 +1,13 @@
 """The ASGI application with /predict, which takes instances in JSON, in forms and as files."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from service.core.engine import Engine
+from service.core.examples import Examples
 from service.core.predictor import Predictor
 from service.core.resources import Resources
+from service.core.tensors import TensorSpec
 from service.core.turns import pause
 from service.core.uploads import kinds_of_files, set_aside
 from service.ops.settings import Settings
@@ -13,6 +16,7 @@ from service.web.asgi import JSON, Scope
 from service.web.errors import Malformed, MethodNotAllowed, NotFound, UnsupportedMediaType
 from service.web.forms import Forms
 from service.web.front import Front, content_type
+from service.web.openai.text_instances import TextInstances
 from service.web.openapi.predict import PredictDescription
 from service.web.predict_schema import PredictRequest, PredictResponse
 from service.web.request_cycle import RequestCycle
@@ -38,7 +42,8 @@ class PredictFront(Front):
         request: type[PredictRequest[Any]],
         response: type[PredictResponse[Any]],
     ) -> None:
-        super().__init__(settings, engine, framework, predictor.turns)
+        texts = TextInstances(predictor, is_on=settings.predict_endpoint)
+        super().__init__(settings, engine, framework, predictor.turns, texts)
         self._offered["predictor"] = predictor
         self._predictor: Final = predictor
         self._resources: Final = resources
@@ -54,11 +59,16 @@ class PredictFront(Front):
 
     async def _open(self) -> None:
         """Open the resources of predict.py and load the model, which must fit its examples."""
-        examples_for = self._predictor.examples_for if self._settings.predict_endpoint else None
         if self._forms:
             self._forms.check_libraries()
         await self._resources.open()
-        await self.engine.start(examples_for)
+        await super()._open()
+
+    async def _examples_for(self, inputs: Sequence[TensorSpec]) -> Examples | None:
+        nothing = await super()._examples_for(inputs)
+        if not self._settings.predict_endpoint:
+            return nothing
+        return await self._predictor.examples_for(inputs)
 
     async def _close(self) -> None:
         await super()._close()

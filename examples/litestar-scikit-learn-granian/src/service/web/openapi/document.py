@@ -30,6 +30,7 @@ from service.web.openapi.schemas import (
     Problem,
     ProtocolError,
     Readiness,
+    RouteProblem,
     ServerMetadata,
 )
 from service.web.service_info import service_info
@@ -97,6 +98,7 @@ _MODELS: Final[Models] = {
     Problem: "validation",
     ProtocolError: "validation",
     Readiness: "validation",
+    RouteProblem: "validation",
     ServerMetadata: "validation",
 }
 _EXAMPLE_ELEMENTS: Final = 64
@@ -195,7 +197,7 @@ class Description:
         """Add what every route of the service has to an operation of the owner's."""
         failure = operation.setdefault("responses", {}).setdefault("default", {})
         failure.setdefault("description", "Problem")
-        failure.setdefault("content", self._content(Problem, PROBLEM))
+        failure.setdefault("content", self._content(RouteProblem, PROBLEM))
         self._secure(operation)
 
     def _embeddings(self, model: Manifest) -> Document:
