@@ -1,7 +1,7 @@
 """``POST /v1/embeddings``: texts in, vectors out, for clients of OpenAI's API.
 
 It exists where the manifest says that the model is an embedding. Where the model takes texts, they
-are its input; where it takes something else, such as ids of tokens, predict.py makes that of them.
+are its input; where it takes something else, such as ids of tokens, a `TextConverter` makes that.
 """
 
 import base64
