@@ -10,6 +10,7 @@ UV := UV_COMPILE_BYTECODE=1 $(BIN)/uv pip install --quiet --python $(BIN)/python
 PYTEST := $(BIN)/pytest --verbose --numprocesses $(JOBS) --dist worksteal
 
 .PHONY: help announce demo environment newest test matrix test-quick test-images faults lint snapshots examples pictures
+.PHONY: reference site
 .PHONY: clean
 
 help: ## List these targets
@@ -54,6 +55,12 @@ snapshots: $(VENV)/.test ## Write the OpenAPI snapshots anew
 
 examples: $(VENV)/.tool ## Write the services in examples/ anew
 	$(BIN)/python examples/render.py
+
+reference: $(VENV)/.test ## Write the reference pages of the site anew
+	$(BIN)/python docs/reference/write.py
+
+site: $(VENV)/.test ## Build the documentation site into site/
+	$(BIN)/zensical build --strict
 
 pictures: $(VENV)/.test ## Draw the pictures of the README anew
 	$(BIN)/python docs/pictures/draw.py

@@ -21,7 +21,7 @@ from inferplate.source import template_root
 from inferplate.workbench import Workbench
 
 QUESTIONS = read_questions(template_root())
-MOST_PROMPTS = 6
+MOST_PROMPTS = 7
 
 NAMES = {
     "quotes": """It's a "quoted" `name`""",
@@ -164,11 +164,12 @@ def test_every_other_answer_gives_a_correct_project(
     )
 
 
-def test_at_most_six_prompts(template: Path, tmp_path: Path) -> None:
-    """Press Enter six times and close the keyboard: a seventh prompt would fail."""
+def test_at_most_seven_prompts(template: Path, tmp_path: Path) -> None:
+    """Press Enter seven times and close the keyboard: an eighth prompt would fail."""
     destination = tmp_path / "service"
     with create_pipe_input() as keyboard, create_app_session(keyboard, DummyOutput()):
         keyboard.send_text("\r" * MOST_PROMPTS)
+        keyboard.close()
         copier.run_copy(
             str(template), destination, settings=copier.Settings(), quiet=True, defaults=False
         )
@@ -181,7 +182,7 @@ def test_the_prompts_are_the_documented_ones_and_the_rest_is_advanced() -> None:
         for name, question in QUESTIONS.items()
         if question.get("ask", True) is not False and is_asked(question, {})
     ]
-    assert asked == ["project_name", "framework", "runtime", "server", "ci", "deploy"]
+    assert asked == ["project_name", "framework", "runtime", "server", "task", "ci", "deploy"]
     assert all(question.get("help") for question in QUESTIONS.values())
 
 

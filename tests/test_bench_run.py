@@ -40,6 +40,8 @@ def test_services_and_peers_are_measured_side_by_side(tmp_path: Path) -> None:
         ("fastapi", "typed", "rate"),
         ("naive FastAPI", "json", "connections"),
         ("naive FastAPI", "json", "rate"),
+        ("naive FastAPI, async", "json", "connections"),
+        ("naive FastAPI, async", "json", "rate"),
     }
     for samples in measured.values():
         (sample,) = samples
@@ -47,7 +49,8 @@ def test_services_and_peers_are_measured_side_by_side(tmp_path: Path) -> None:
         assert sample["cpu_us"] > 0
         assert 0 < sample["p50_ms"] <= sample["p99_ms"] <= sample["max_ms"]
         assert sample["bad"] == 0
-    assert {entry["contestant"] for entry in document["footprints"]} == {"fastapi", "naive FastAPI"}
+    footprints = {entry["contestant"] for entry in document["footprints"]}
+    assert footprints == {"fastapi", "naive FastAPI", "naive FastAPI, async"}
     assert document["versions"]["fastapi"]["fastapi"]
     plots = {path.name for path in output.glob("*.svg")}
     assert "tabular-json-4c.svg" in plots

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from history import NEWEST, history
+from history import NEWEST, history, repository
 
 from inferplate.errors import InferplateError
 from inferplate.git import without_credentials
@@ -117,3 +117,14 @@ def test_a_bare_repository_is_named_to_git(
     }.items():
         monkeypatch.setenv(f"GIT_CONFIG_{name}", value)
     assert Releases(str(history(bench)), tmp_path / "clone").newest() == NEWEST
+
+
+@pytest.mark.parametrize("target", ["/etc/passwd", "../../outside"])
+def test_a_link_that_leads_out_of_the_template_is_refused(target: str, tmp_path: Path) -> None:
+    template = tmp_path / "template"
+    template.mkdir()
+    (template / "link").symlink_to(target)
+    repository(template).raw("tag", "v1.0.0")
+    releases = Releases(str(template), tmp_path / "clone")
+    with pytest.raises(InferplateError, match=r"template v1\.0\.0 cannot be used: .*link"):
+        releases.export("v1.0.0", tmp_path / "files")

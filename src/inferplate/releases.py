@@ -97,11 +97,15 @@ class Releases:
         """Write the files of a version into a folder, without git.
 
         Raises:
-            InferplateError: the repository does not have the version.
+            InferplateError: the repository does not have the version, or it has a link that leads
+                out of it.
         """
         archive = self._git.raw("archive", "--format=tar", self.commit(version))
-        with tarfile.open(fileobj=io.BytesIO(archive)) as files:
-            files.extractall(folder, filter="data")
+        try:
+            with tarfile.open(fileobj=io.BytesIO(archive)) as files:
+                files.extractall(folder, filter="data")
+        except tarfile.FilterError as error:
+            raise InferplateError(f"{self.shown} {version} cannot be used: {error}") from None
         return folder
 
 

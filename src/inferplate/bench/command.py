@@ -187,7 +187,8 @@ def _variants(
         "runtime": runtime or ["onnxruntime"],
         "server": server or ["uvicorn"],
     }
-    return select(variants(questions), wanted, axis_choices(questions))
+    found = [variant for variant in variants(questions) if variant.has_first_task]
+    return select(found, wanted, axis_choices(questions))
 
 
 def _models(given: Sequence[str]) -> "tuple[list[str], dict[str, Model]]":
