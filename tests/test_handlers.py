@@ -3,6 +3,7 @@
 import ast
 import difflib
 import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -111,6 +112,16 @@ def test_what_only_predict_uses_is_not_emitted(framework: str, bench: Workbench)
     assert without - {"service.dependencies"} <= typed  # which is for the owner's routes
 
 
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_what_only_predict_calls_stands_in_its_files(framework: str, bench: Workbench) -> None:
+    typed, without = [
+        uncalled(bench.project(Variant(framework, "onnxruntime", "uvicorn", task)))
+        for task in ("", WITHOUT_HANDLER)
+    ]
+    of_one_framework = {"field_path"}  # Litestar's own errors need it for /predict alone
+    assert without - of_one_framework <= typed
+
+
 def unused(project: Path) -> set[str]:
     """Return the modules of a service that no other of its modules imports."""
     source = project / "src"
@@ -130,3 +141,17 @@ def unused(project: Path) -> set[str]:
                     *(f"{node.module}.{name.name}" for name in node.names),
                 }
     return modules.keys() - imported
+
+
+def uncalled(project: Path) -> set[str]:
+    """Return the functions and classes of a service that none of its code mentions."""
+    texts = [path.read_text(encoding="utf-8") for path in (project / "src").rglob("*.py")]
+    words = Counter(word for text in texts for word in re.findall(r"\w+", text))
+    definitions = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+    defined = {
+        node.name
+        for text in texts
+        for node in ast.parse(text).body
+        if isinstance(node, definitions)
+    }
+    return {name for name in defined if words[name] == 1}
