@@ -112,11 +112,12 @@ def plan_checks(*, quick: bool) -> list[tuple[Variant, Check]]:
         few = [*COVERING_VARIANTS, *(covering(found)[0] for found in FURTHER_TASKS.values())]
         return [(variant, check) for variant in few for check in CHECKS.values()]
     running = served(EVERY_VARIANT)
-    paired = every_pair(FURTHER_TASKS[WITHOUT_HANDLER])
+    without_handler = FURTHER_TASKS[WITHOUT_HANDLER]
+    paired = every_pair(without_handler)
     whole = {
         *ALL_VARIANTS,
         *(covering(found)[0] for found in FURTHER_TASKS.values()),
-        *{each.framework: each for each in running if each.task == WITHOUT_HANDLER}.values(),
+        *{each.framework: each for each in reversed(covering(without_handler))}.values(),
     }
     return [
         (variant, MODEL if check.name == "suite" and variant not in whole else check)
