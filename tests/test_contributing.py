@@ -80,7 +80,7 @@ def test_a_runtime_is_added_as_the_guide_says(checkout: Path) -> None:
     end = place.end()
     questions.write_text(text_before[:end] + choice + text_before[end:], encoding="utf-8")
 
-    assert "12 combinations" in run(checkout, [TOOL, "variants", "--runtime", RUNTIME])
+    assert "24 combinations" in run(checkout, [TOOL, "variants", "--runtime", RUNTIME])
     (verify,) = commands(text)
     report = run(checkout, verify)
     assert all(name in report for name in CHECKS)
