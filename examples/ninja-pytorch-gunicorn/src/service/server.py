@@ -3,8 +3,10 @@
 import asyncio
 import math
 import os
+import signal
 import ssl
 from collections.abc import Callable
+from types import FrameType
 from typing import Any, Final
 
 from gunicorn.app.base import BaseApplication
@@ -80,6 +82,9 @@ class _Gunicorn(BaseApplication):  # type: ignore[misc]
         for name, value in options.items():
             self.cfg.set(name, value)
 
+    def run(self) -> None:
+        _Arbiter(self).run()
+
     def load(self) -> Any:
         return process.load_application(self._settings)
 
@@ -91,6 +96,15 @@ class _Gunicorn(BaseApplication):  # type: ignore[misc]
         worker.open_connections = Connections(self._settings)
         worker.max_header_bytes = self._settings.max_header_bytes
         worker.cfg.set("graceful_timeout", math.ceil(self._settings.graceful_timeout))
+
+
+class _Arbiter(Arbiter):  # type: ignore[misc]
+    """Drains also after a signal that comes before `service.ops.process` handles it."""
+
+    def signal(self, sig: int, frame: FrameType | None) -> None:
+        if sig in {signal.SIGTERM, signal.SIGINT} and process.is_main():
+            process.start_draining()
+        super().signal(sig, frame)
 
 
 class _Worker(gasgi.ASGIWorker):  # type: ignore[misc]

@@ -210,6 +210,14 @@ def test_text_is_refused_for_a_library_of_numbers(folder: Path, kind: str) -> No
         ("surplus", 1, "surplus"),
         ("inputs", [{"name": "x", "datatype": "FP32", "shape": [-1, 2]}] * 2, "the name 'x'"),
         ("outputs", [{"name": "y", "datatype": "FP32", "shape": [-1, 2]}] * 2, "the name 'y'"),
+        (
+            "inputs",
+            [
+                {"name": name, "artifact_name": "a", "datatype": "FP32", "shape": [-1, 2]}
+                for name in ("x", "y")
+            ],
+            "the name 'a'",
+        ),
     ],
 )
 def test_wrong_manifests_are_refused(folder: Path, key: str, value: Any, words: str) -> None:

@@ -38,7 +38,7 @@ def serve(settings: Settings) -> None:
         settings.host, settings.port
     ).close()  # granian would silently share a port in use
     multiprocessing.set_start_method("spawn", force=True)
-    server = Granian(
+    server = _Server(
         process.APPLICATION,
         address=settings.host,
         port=settings.port,
@@ -68,6 +68,14 @@ def serve(settings: Settings) -> None:
 
 def _load(settings: Settings) -> "_Application":
     return _Application(process.load_application(settings), settings)
+
+
+class _Server(Granian):  # type: ignore[misc, valid-type]
+    """Drains also after a signal that comes before `service.ops.process` handles it."""
+
+    def signal_handler_interrupt(self, *args: object) -> None:
+        process.start_draining()
+        super().signal_handler_interrupt(*args)
 
 
 class _Application:
