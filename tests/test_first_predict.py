@@ -12,7 +12,7 @@ import pytest
 from conftest import ALL_VARIANTS, EVERY_VARIANT
 from plans import ROWS, WHOLE
 
-from inferplate.matrix import Variant
+from inferplate.matrix import WITHOUT_HANDLER, Variant
 from inferplate.running import Service
 from inferplate.wire import alike, ask, post_json
 from inferplate.workbench import Workbench
@@ -22,6 +22,7 @@ EXAMPLES = [
     variant
     for variant in EVERY_VARIANT
     if (variant.framework, variant.server) == ("fastapi", "uvicorn")
+    and variant.task != WITHOUT_HANDLER
 ]
 """One for each runtime and task."""
 
