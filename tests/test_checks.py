@@ -128,8 +128,9 @@ CASES = {
         "SIGTERM",
     ),
     "a request in flight that is refused": Case(
-        *("server", FRONT, "        if not body:\n"),
-        "        if process.draining():\n            raise NotFound\n        if not body:\n",
+        *("server", "src/service/web/predict_front.py", "        if not body:\n"),
+        "        from service.ops import process\n        if process.draining():\n"
+        "            raise NotFound\n        if not body:\n",
         "the request in flight at SIGTERM answers 404",
     ),
     "another exit code": Case(
