@@ -19,7 +19,6 @@ from inferplate.matrix import (
     WITHOUT_HANDLER,
     Variant,
     covering,
-    every_pair,
     read_questions,
     served,
     variants,
@@ -104,29 +103,33 @@ def plan_checks(*, quick: bool) -> list[tuple[Variant, Check]]:
 
     All variants are rendered, linted and typed, and have their dependencies and OpenAPI document
     checked. With the first task of its runtime each runs its suite and is served, too. Of a further
-    task those of `served` do; one runs its whole suite, of services without a handler one for each
-    framework, and the rest what depends on the task. Those have files of their own only for each
-    framework, so that the checks of code and documents take every pair of their choices.
+    task those of `served` do; one runs its whole suite, and the rest what depends on the task.
+
+    Services without a handler have files of their own only for each framework. All are rendered
+    and linted, those of `served` have the rest but the suite, which one of each framework runs;
+    one of each runtime runs the tests of its model.
     """
     if quick:
         few = [*COVERING_VARIANTS, *(covering(found)[0] for found in FURTHER_TASKS.values())]
         return [(variant, check) for variant in few for check in CHECKS.values()]
     running = served(EVERY_VARIANT)
-    without_handler = FURTHER_TASKS[WITHOUT_HANDLER]
-    paired = every_pair(without_handler)
+    few = covering([each for each in running if each.task == WITHOUT_HANDLER])
     whole = {
         *ALL_VARIANTS,
         *(covering(found)[0] for found in FURTHER_TASKS.values()),
-        *{each.framework: each for each in reversed(covering(without_handler))}.values(),
+        *{each.framework: each for each in reversed(few)}.values(),
     }
+
+    def has(variant: Variant, check: str) -> bool:
+        if variant.task == WITHOUT_HANDLER:
+            return check in ("render", "lint") or variant in (few if check == "suite" else running)
+        return variant in running or check not in ("suite", "server")
+
     return [
         (variant, MODEL if check.name == "suite" and variant not in whole else check)
         for variant in EVERY_VARIANT
         for check in CHECKS.values()
-        if variant in running or check.name not in ("suite", "server")
-        if check.name not in ("types", "dependencies", "openapi")
-        or variant.task != WITHOUT_HANDLER
-        or variant in paired
+        if has(variant, check.name)
     ]
 
 

@@ -2,7 +2,6 @@
 
 import re
 import shutil
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,6 @@ from inferplate.matrix import (
     Variant,
     axis_choices,
     covering,
-    every_pair,
     github_matrix,
     is_asked,
     read_questions,
@@ -156,18 +154,6 @@ def test_a_covering_set_has_every_choice_and_no_more_than_needed() -> None:
         values = {getattr(variant, axis) for variant in chosen}
         assert values == {choice.value for choice in axis_choices(QUESTIONS)[axis]}
     assert len(chosen) == 9
-
-
-def test_every_pair_of_choices_is_in_few_variants() -> None:
-    found = [each for each in variants(QUESTIONS) if each.task == WITHOUT_HANDLER]
-    chosen = every_pair(found)
-    for one, other in combinations(AXES, 2):
-        pairs = [
-            {(getattr(each, one), getattr(each, other)) for each in some}
-            for some in (found, chosen)
-        ]
-        assert pairs[0] == pairs[1]
-    assert len(chosen) < len(found) / 2
 
 
 def test_selection_keeps_what_was_asked_for() -> None:

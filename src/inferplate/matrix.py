@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations, product
+from itertools import product
 from pathlib import Path
 from typing import Any, Final
 
@@ -175,24 +175,6 @@ def served(found: Sequence[Variant]) -> list[Variant]:
                 covering([variant for variant in further if variant.framework == framework])
             )
     return [variant for variant in found if variant in chosen]
-
-
-def every_pair(found: Sequence[Variant]) -> list[Variant]:
-    """Choose variants that together have every pair of values of two axes.
-
-    mypy finds in them what it would find in all: a module of the service imports alternatives of
-    two axes at most, and what it offers to others does not depend on them.
-    """
-    remaining = {pair for variant in found for pair in combinations(variant.answers().items(), 2)}
-    chosen: list[Variant] = []
-    while remaining:
-        best = max(
-            found,
-            key=lambda each: len(remaining.intersection(combinations(each.answers().items(), 2))),
-        )
-        chosen.append(best)
-        remaining.difference_update(combinations(best.answers().items(), 2))
-    return chosen
 
 
 def covering(found: Sequence[Variant]) -> list[Variant]:
