@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Final
 
 from inferplate_tools.verify.hygiene import tree
-from inferplate.render import render
-from inferplate.source import PUBLIC_ADDRESS, template_root
+from inferplate.template.render import render
+from inferplate.template.source import PUBLIC_ADDRESS, template_root
 
 FOLDER: Final = Path(__file__).parent
 AXES: Final = ("framework", "runtime", "server")

@@ -12,12 +12,16 @@ import pytest
 from history import OLDEST, MakeProject, edits_table, emitted, repository
 from images import markdown_table
 
+import service.ops
 from inferplate.__main__ import main
 from inferplate.template.questions import read_questions
 from inferplate.template.source import template_root
-from inferplate.template.variants import Variant, covering, served, variants
+from inferplate.template.variants import WITHOUT_HANDLER, Variant, covering, served, variants
 from inferplate_tools.verify.checks import CHECKS, MODEL, Check
 from inferplate_tools.workbench import Workbench
+
+# What is emitted from another folder than the rest of its package.
+service.ops.__path__.append(str(template_root() / "template/handlers/predict/src/service/ops"))
 
 EVERY_VARIANT = variants(read_questions(template_root()))
 ALL_VARIANTS = [variant for variant in EVERY_VARIANT if variant.has_first_task]
@@ -94,17 +98,32 @@ def plan_checks(*, quick: bool) -> list[tuple[Variant, Check]]:
     All variants are rendered, linted and typed, and have their dependencies and OpenAPI document
     checked. With the first task of its runtime each runs its suite and is served, too. Of a further
     task those of `served` do; one runs its whole suite, and the rest what depends on the task.
+
+    Services without a handler have files of their own only for each framework. All are rendered
+    and linted, those of `served` have the rest but the suite, which one of each framework runs;
+    one of each runtime runs the tests of its model.
     """
     if quick:
         few = [*COVERING_VARIANTS, *(covering(found)[0] for found in FURTHER_TASKS.values())]
         return [(variant, check) for variant in few for check in CHECKS.values()]
     running = served(EVERY_VARIANT)
-    whole = {*ALL_VARIANTS, *(covering(found)[0] for found in FURTHER_TASKS.values())}
+    few = covering([each for each in running if each.task == WITHOUT_HANDLER])
+    whole = {
+        *ALL_VARIANTS,
+        *(covering(found)[0] for found in FURTHER_TASKS.values()),
+        *{each.framework: each for each in reversed(few)}.values(),
+    }
+
+    def has(variant: Variant, check: str) -> bool:
+        if variant.task == WITHOUT_HANDLER:
+            return check in ("render", "lint") or variant in (few if check == "suite" else running)
+        return variant in running or check not in ("suite", "server")
+
     return [
         (variant, MODEL if check.name == "suite" and variant not in whole else check)
         for variant in EVERY_VARIANT
         for check in CHECKS.values()
-        if variant in running or check.name not in ("suite", "server")
+        if has(variant, check.name)
     ]
 
 

@@ -7,28 +7,33 @@ from typing import NamedTuple
 
 import pytest
 
-from inferplate.template.variants import Variant
+from inferplate.template.variants import WITHOUT_HANDLER, Variant
 from inferplate_tools import service
 from inferplate_tools.errors import CheckFailed
 from inferplate_tools.verify import server
 from inferplate_tools.verify.checks import CHECKS
 from inferplate_tools.workbench import Workbench
 
-VARIANT = Variant("fastapi", "onnxruntime", "uvicorn")
-Breaks = Callable[..., Workbench]
+VARIANT, PROTOCOL = (
+    Variant("fastapi", "onnxruntime", "uvicorn", task) for task in ("", WITHOUT_HANDLER)
+)
+Breaks = Callable[["Case"], Workbench]
 
 
 @pytest.fixture
 def broken(bench: Workbench, tmp_path: Path) -> Breaks:
     """Give a workbench in which a file of the variant, or of the template, is changed."""
 
-    def make(path: str, old: str, new: str, *, template: bool = False) -> Workbench:
+    def make(case: "Case") -> Workbench:
         made = Workbench(tmp_path / "bench", bench.python)
-        project = made.root / "variants" / VARIANT.name
+        project = made.root / "variants" / case.variant.name
         shutil.copytree(bench.template(), made.root / "template")
-        shutil.copytree(bench.project(VARIANT), project)
-        shutil.copytree(bench.artifact(VARIANT), made.root / "trained/onnxruntime/models")
-        changed = (made.root / "template" if template else project) / path
+        shutil.copytree(bench.project(case.variant), project)
+        shutil.copytree(
+            bench.artifact(case.variant), made.root / "trained/onnxruntime-tabular/models"
+        )
+        path, old, new = case.path, case.old, case.new
+        changed = (made.root / "template" if case.template else project) / path
         text = changed.read_text(encoding="utf-8") if changed.exists() else ""
         assert text.count(old) == 1 or not old
         changed.write_text(text.replace(old, new) if old else text + new, encoding="utf-8")
@@ -46,6 +51,7 @@ class Case(NamedTuple):
     new: str
     told: str
     template: bool = False
+    variant: Variant = VARIANT
 
 
 MODULE = "src/service/predict.py"
@@ -101,6 +107,10 @@ CASES = {
         *("server", "tests/golden.json", '"setosa": 0.9785', '"setosa": 0.8785'),
         "tests/golden.json has",
     ),
+    "other tensors": Case(
+        *("server", "tests/golden.json", "0.9785", "0.8785", "tests/golden.json has"),
+        variant=PROTOCOL,
+    ),
     "another name of the model": Case(
         *("server", "src/service/core/predictor.py", "return self._engine.model\n"),
         'return ModelInfo(name="other", version="1")\n',
@@ -129,8 +139,9 @@ CASES = {
         "SIGTERM",
     ),
     "a request in flight that is refused": Case(
-        *("server", FRONT, "        if not body:\n"),
-        "        if process.draining():\n            raise NotFound\n        if not body:\n",
+        *("server", "src/service/web/predict_front.py", "        if not body:\n"),
+        "        from service.ops import process\n        if process.draining():\n"
+        "            raise NotFound\n        if not body:\n",
         "the request in flight at SIGTERM answers 404",
     ),
     "another exit code": Case(
@@ -162,9 +173,9 @@ def test_a_broken_variant_fails(
 ) -> None:
     if "listen" in case.told:
         monkeypatch.setattr(service, "_LISTEN_SECONDS", 3.0)
-    made = broken(case.path, case.old, case.new, template=case.template)
+    made = broken(case)
     if case.check == "suite":
-        leave_out_others(made.project(VARIANT), case.path)
+        leave_out_others(made.project(case.variant), case.path)
     with pytest.raises(CheckFailed) as failure:
-        CHECKS[case.check].run(made, VARIANT)
+        CHECKS[case.check].run(made, case.variant)
     assert case.told in str(failure.value)

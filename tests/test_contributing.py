@@ -84,7 +84,7 @@ def test_a_runtime_is_added_as_the_guide_says(checkout: Path) -> None:
     end = place.end()
     questions.write_text(text_before[:end] + choice + text_before[end:], encoding="utf-8")
 
-    assert "12 combinations" in run(
+    assert "24 combinations" in run(
         checkout, [".venv/bin/inferplate", "variants", "--runtime", RUNTIME]
     )
     (verify,) = commands(text)

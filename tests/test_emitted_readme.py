@@ -34,15 +34,17 @@ def test_the_curl_commands_answer_as_shown(
     project = copy_of(shown)
     readme = (project / "README.md").read_text(encoding="utf-8")
     *typed, infer = (block for block in code_blocks(readme, "sh") if "curl http" in block)
-    (answer_shown,) = (block for block in code_blocks(readme, "") if block.startswith("{"))
+    shown_answers = [block for block in code_blocks(readme, "") if block.startswith("{")]
+    assert len(shown_answers) == (shown.task != "none"), "of /predict"
     with Service(project, bench.python, {"SERVICE_THREADS": "1"}) as service:
         service.wait_ready()
         given = ask_as_shown(infer, service.port, project, bench)
         predicted = [ask_as_shown(block, service.port, project, bench) for block in typed]
     assert json.loads(given)["outputs"]
-    pattern = re.escape(answer_shown.strip()).replace("…", r"[\d.e,-]+")
-    for answers in predicted:
-        assert re.fullmatch(f"({pattern})+", answers), answers
+    for answer in shown_answers:
+        pattern = re.escape(answer.strip()).replace("…", r"[\d.e,-]+")
+        for answers in predicted:
+            assert re.fullmatch(f"({pattern})+", answers), answers
 
 
 def ask_as_shown(block: str, port: int, project: Path, bench: Workbench) -> str:
@@ -51,11 +53,12 @@ def ask_as_shown(block: str, port: int, project: Path, bench: Workbench) -> str:
     return bench.run(["bash", "-e", "-c", script], project, timeout=30)
 
 
+@pytest.mark.parametrize("task", ["tabular", "none"])
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_the_route_that_asks_the_model_works_as_shown(
-    framework: str, copy_of: Callable[[Variant], Path], bench: Workbench
+    framework: str, task: str, copy_of: Callable[[Variant], Path], bench: Workbench
 ) -> None:
-    project = copy_of(Variant(framework, "onnxruntime", "uvicorn"))
+    project = copy_of(Variant(framework, "onnxruntime", "uvicorn", task))
     readme = (project / "README.md").read_text(encoding="utf-8")
     (route,) = (block for block in code_blocks(readme, "python") if "router = " in block)
     (project / "src/service/routes.py").write_text(route, encoding="utf-8")
@@ -66,6 +69,10 @@ def test_the_route_that_asks_the_model_works_as_shown(
         bench.run(command, project, timeout=300)
     with Service(project, bench.python, {"SERVICE_THREADS": "1"}) as service:
         service.wait_ready()
+        if task == "none":
+            rows = [list(each.values()) for each in (UNCLEAR, CLEAR)]
+            assert post_json(service.port, "/best", rows).json() == 1
+            return
         best = post_json(service.port, "/best", [CLEAR, UNCLEAR]).json()
     assert best["label"] == "setosa"
     assert best["probabilities"]["setosa"] > 0.9

@@ -12,7 +12,7 @@ import pytest
 from conftest import ALL_VARIANTS, EVERY_VARIANT
 from plans import ROWS, WHOLE
 
-from inferplate.template.variants import Variant
+from inferplate.template.variants import WITHOUT_HANDLER, Variant
 from inferplate_tools.client import alike, ask, post_json
 from inferplate_tools.service import Service
 from inferplate_tools.workbench import Workbench
@@ -22,6 +22,7 @@ EXAMPLES = [
     variant
     for variant in EVERY_VARIANT
     if (variant.framework, variant.server) == ("fastapi", "uvicorn")
+    and variant.task != WITHOUT_HANDLER
 ]
 """One for each runtime and task."""
 

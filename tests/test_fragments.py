@@ -20,14 +20,22 @@ from inferplate_tools.workbench import Workbench
 ROOT = template_root()
 TEMPLATE = ROOT / "template"
 SERVICE = TEMPLATE / "service"
+HANDLERS = TEMPLATE / "handlers"
+SUITE = sorted(
+    path.relative_to(ROOT)
+    for folder in (SERVICE, HANDLERS / "predict")
+    for path in (folder / "tests").rglob("*.py")
+    if folder == SERVICE or path.name != "__init__.py"
+)
 FRAGMENTS = sorted(
     path.relative_to(ROOT)
     for path in TEMPLATE.rglob("*.py")
-    if "__pycache__" not in path.parts and not path.is_relative_to(SERVICE / "tests")
+    if not ("__pycache__" in path.parts or path.is_relative_to(SERVICE / "tests"))
+    and not path.is_relative_to(HANDLERS / "predict/tests")
+    and path != HANDLERS / "none/tests/managed/__init__.py"
 )
-ASSEMBLY = [(SERVICE / f"src/service/{name}.py").relative_to(ROOT) for name in ("main", "__main__")]
-SUITE = sorted(path.relative_to(ROOT) for path in (SERVICE / "tests").rglob("*.py"))
 DEFAULTS = {
+    "handler": HANDLERS / "predict",
     "framework": TEMPLATE / "fastapi",
     "runtime": TEMPLATE / "runtimes/onnxruntime",
     "server": TEMPLATE / "servers/uvicorn",
@@ -47,7 +55,14 @@ def owner(fragment: Path) -> Path | None:
     for part in path.parents:
         if part in RUNTIME_OF:
             return part
-        if part.parent in (TEMPLATE / "runtimes", TEMPLATE / "servers", TEMPLATE / "examples"):
+        if part.parent == HANDLERS / "none" and part.name not in ("src", "tests"):
+            return part
+        if part.parent in (
+            HANDLERS,
+            TEMPLATE / "runtimes",
+            TEMPLATE / "servers",
+            TEMPLATE / "examples",
+        ):
             return part
         if part.parent == TEMPLATE and part != SERVICE:
             return part
@@ -56,17 +71,39 @@ def owner(fragment: Path) -> Path | None:
 
 def search_path(own: Path | None) -> str:
     """Put a fragment's alternative in its place among the defaults of the others."""
+    chosen = alternatives(own)
+    folders = [str(folder / "src") for folder in (SERVICE, *chosen.values())]
+    return os.pathsep.join([*folders, *map(str, (SERVICE / "tests", chosen["handler"] / "tests"))])
+
+
+def alternatives(own: Path | None) -> dict[str, Path]:
+    """Return the folders of the alternatives with which a fragment's own is put together."""
     chosen = dict(DEFAULTS)
-    if own in RUNTIME_OF:
+    if own is not None and own.is_relative_to(HANDLERS / "none"):
+        framework = HANDLERS / "none/fastapi" if own == HANDLERS / "none" else own
+        chosen |= {"handler": HANDLERS / "none", "framework": framework}
+    elif own in RUNTIME_OF:
         task = own if (own / "src").exists() else own.parent
         chosen |= {"runtime": RUNTIME_OF[own], "task": task}
     elif own is not None:
-        kind = {"runtimes": "runtime", "servers": "server", "examples": "task"}
+        kind = {
+            "handlers": "handler",
+            "runtimes": "runtime",
+            "servers": "server",
+            "examples": "task",
+        }
         chosen[kind.get(own.parent.name, "framework")] = own
     if "task" not in chosen:
         chosen["task"] = TEMPLATE / "examples" / FIRST_TASKS[chosen["runtime"].name]
-    folders = [str(folder / "src") for folder in (SERVICE, *chosen.values())]
-    return os.pathsep.join([*folders, str(SERVICE / "tests")])
+    return chosen
+
+
+def assembly(own: Path | None) -> list[Path]:
+    """Return the modules that put a service with a fragment together."""
+    folders = {"main": alternatives(own)["handler"], "__main__": SERVICE}
+    return [
+        (folder / f"src/service/{name}.py").relative_to(ROOT) for name, folder in folders.items()
+    ]
 
 
 GROUPS = [
@@ -101,9 +138,12 @@ def configuration(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_types(
     own: Path | None, fragments: list[Path], configuration: Path, bench: Workbench
 ) -> None:
-    files = [*fragments, *(SUITE if own is None else ASSEMBLY)]
+    files = {*fragments, *(SUITE if own is None else assembly(own))}
     options = ["--explicit-package-bases", "--namespace-packages", "--config-file"]
-    with bench.mypy(*options, str(configuration), *map(str, files)) as command:
+    if own is not None and own.is_relative_to(HANDLERS / "none"):
+        # Modules of the same names with other content: mypy would take some of its cache for these.
+        options = ["--cache-dir", str(bench.root / "mypy-without-handler"), *options]
+    with bench.mypy(*options, str(configuration), *sorted(map(str, files))) as command:
         bench.run(command, ROOT, timeout=300, settings={"MYPYPATH": search_path(own)})
 
 

@@ -27,15 +27,17 @@ def to_tensors(instances):
 LENGTHS = {"name": "lengths", "datatype": "INT64", "shape": [-1, 2]}
 TEXT = {"name": "text", "datatype": "BYTES", "shape": [-1]}
 
+OF_PREDICT = "handlers/predict/src/service/ops"
 Make = Callable[..., Golden]
 
 
 @pytest.fixture
 def make(tmp_path: Path) -> Make:
     """Make a project with two instances and a manifest."""
-    source = template_root() / "template/service/src/service"
-    for room in ("core", "ops"):
-        shutil.copytree(source / room, tmp_path / "src/service" / room)
+    template = template_root() / "template"
+    for room in ("service/src/service/core", "service/src/service/ops", OF_PREDICT):
+        place = tmp_path / "src/service" / Path(room).name
+        shutil.copytree(template / room, place, dirs_exist_ok=True)
 
     def write(inputs: list[dict[str, Any]], field: str = "text") -> Golden:
         golden = [{"instance": {field: text}, "prediction": {}} for text in ("é", "four")]

@@ -12,7 +12,15 @@ from inferplate.errors import InferplateError
 from inferplate.template.questions import AXES, axis_choices, is_asked, read_questions, refusal
 from inferplate.template.render import render
 from inferplate.template.source import template_root
-from inferplate.template.variants import Variant, covering, github_matrix, select, served, variants
+from inferplate.template.variants import (
+    WITHOUT_HANDLER,
+    Variant,
+    covering,
+    github_matrix,
+    select,
+    served,
+    variants,
+)
 from inferplate_tools.verify.hygiene import tree
 
 QUESTIONS = read_questions(template_root())
@@ -33,7 +41,8 @@ MARKS = {
 
 def test_all_combinations_are_offered() -> None:
     found = variants(QUESTIONS)
-    assert len(found) == len(set(found)) == 3 * (9 + 3 + 2) * 4  # images, embeddings
+    with_a_task = 9 + 3 + 2  # each runtime; images; embeddings
+    assert len(found) == len(set(found)) == 3 * (with_a_task + 9) * 4  # and each without a handler
 
 
 @pytest.mark.parametrize("axis", AXES)
@@ -42,13 +51,13 @@ def test_every_choice_has_a_folder_and_every_folder_a_choice(axis: str) -> None:
     folders = {
         path.parents[2].name for path in FOLDERS[axis].glob(f"*/src/service/{MARKS[axis]}*")
     } - {"service"}
-    assert choices == folders
+    assert choices - {WITHOUT_HANDLER} == folders
 
 
 def test_a_task_is_trained_for_the_runtimes_that_have_it() -> None:
     examples = template_root() / "template/examples"
     trained = {path.parent.relative_to(examples).parts for path in examples.glob("*/*/train.py")}
-    assert trained == {(variant.task, variant.runtime) for variant in variants(QUESTIONS)}
+    assert trained == {(variant.example, variant.runtime) for variant in variants(QUESTIONS)}
     for folder in trained:
         held = {path.name for path in examples.joinpath(*folder).iterdir()}
         assert held >= {"facts.jinja", "golden.json", "train.py"}
@@ -146,7 +155,7 @@ def test_a_covering_set_has_every_choice_and_no_more_than_needed() -> None:
 def test_selection_keeps_what_was_asked_for() -> None:
     wanted = {"framework": ["ninja"], "runtime": ["python", "openvino"], "server": []}
     selected = select(variants(QUESTIONS), wanted, axis_choices(QUESTIONS))
-    assert len(selected) == 3 * 4  # OpenVINO with two tasks
+    assert len(selected) == 5 * 4  # Python with two tasks, OpenVINO with three
     assert {variant.framework for variant in selected} == {"ninja"}
 
 

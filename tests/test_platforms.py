@@ -6,9 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import COVERING_VARIANTS, Covers
+from conftest import COVERING_VARIANTS, FURTHER_TASKS, Covers
 
 from inferplate.template.render import render
+from inferplate.template.variants import covering
 from inferplate_tools.workbench import Workbench
 
 PLATFORMS = {
@@ -17,6 +18,10 @@ PLATFORMS = {
     "Linux on ARM": "aarch64-manylinux_2_35",
 }
 MACOS = "14.0"
+RESOLVED = [
+    *COVERING_VARIANTS,
+    *(each for found in FURTHER_TASKS.values() for each in covering(found)),
+]
 
 
 @pytest.mark.slow
@@ -27,7 +32,7 @@ def test_every_dependency_has_a_wheel(
     """All dependencies are resolved together, which is harder than those of one service."""
     covers(f"wheels of all dependencies for {platform}", platform, len(PLATFORMS))
     requirements = []
-    for variant in COVERING_VARIANTS:
+    for variant in RESOLVED:
         project = tmp_path / variant.name
         render(bench.template(), project, variant.answers())
         file = str(project / "pyproject.toml")
@@ -43,5 +48,13 @@ def test_every_dependency_has_a_wheel(
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    for name in ("numpy==", "xgboost", "torch==", "uvicorn=="):
+    for name in (
+        "numpy==",
+        "pillow==",
+        "multipart==",
+        "tokenizers==",
+        "torch==",
+        "uvicorn==",
+        "xgboost",
+    ):
         assert f"\n{name}" in done.stdout

@@ -47,7 +47,7 @@ from inferplate.project import sides
 from inferplate.project.project import Project
 from inferplate.template.render import render
 from inferplate.template.source import template_root
-from inferplate.template.variants import Variant
+from inferplate.template.variants import WITHOUT_HANDLER, Variant
 from inferplate_tools.workbench import Workbench
 
 DEFAULT = ALL_VARIANTS[0]
@@ -245,12 +245,18 @@ SWITCHES = [
     )
     for old, new in zip(RUNTIMES, RUNTIMES[1:] + RUNTIMES[:1], strict=True)
 ]
-IMAGE = Variant(DEFAULT.framework, DEFAULT.runtime, DEFAULT.server, "image")
+IMAGE, PROTOCOL = (
+    Variant(DEFAULT.framework, DEFAULT.runtime, DEFAULT.server, task)
+    for task in ("image", WITHOUT_HANDLER)
+)
 SWITCHES += [
     *((Variant(new.framework, new.runtime, new.server), new) for new, *_ in FURTHER_TASKS.values()),
     (IMAGE, DEFAULT),
     (IMAGE, Variant(IMAGE.framework, "pytorch", IMAGE.server, "image")),
     (IMAGE, Variant(IMAGE.framework, "xgboost", IMAGE.server)),  # which has no images
+    (IMAGE, PROTOCOL),
+    (PROTOCOL, DEFAULT),
+    (PROTOCOL, Variant("ninja", "transformers", "granian", WITHOUT_HANDLER)),
     (
         Variant(DEFAULT.framework, "onnxruntime", DEFAULT.server, "embedding"),
         Variant(DEFAULT.framework, "transformers", DEFAULT.server, "embedding"),
@@ -371,6 +377,52 @@ def test_a_switch_of_the_task_leaves_what_the_user_has_written(
         assert found[name] == before[name]
     assert b"task: image" in found[".copier-answers.yml"]
     assert b'"pillow' in found["pyproject.toml"]
+
+
+OF_PREDICT = {
+    "src/service/predict.py": last("# mine: instances, predictions"),
+    "tests/test_model.py": last("# mine: tests"),
+    "tests/golden.json": last(""),
+}
+
+
+def test_without_predict_and_back_keeps_what_the_user_has_written(
+    make_project: MakeProject, bench: Workbench
+) -> None:
+    project = make_project()
+    save(project, OF_PREDICT)
+    own = {name: files(project)[name] for name in OF_PREDICT}
+    for variant in (PROTOCOL, DEFAULT):
+        plan = update(project, task=variant.task)
+        assert (plan.conflicts, plan.to_port, plan.to_delete) == ({}, sorted(OF_PREDICT), [])
+        assert files(project) == files(emitted(bench, variant, OLDEST)) | own
+        commit(Git(project), "switched")
+
+
+def test_with_predict_and_back_keeps_what_the_user_has_written(
+    make_project: MakeProject, bench: Workbench
+) -> None:
+    project = make_project(PROTOCOL)
+    edits = {name: change for name, change in OF_PREDICT.items() if "predict.py" not in name}
+    save(project, edits)
+    own = {name: files(project)[name] for name in edits}
+    for variant in (DEFAULT, PROTOCOL):
+        plan = update(project, task=variant.task)
+        assert (plan.conflicts, plan.to_port, plan.to_delete) == ({}, sorted(edits), [])
+        assert files(project) == files(emitted(bench, variant, OLDEST)) | own
+        commit(Git(project), "switched")
+
+
+def test_copier_alone_takes_predict_away_and_gives_it_back(
+    make_project: MakeProject, bench: Workbench
+) -> None:
+    project = make_project()
+    save(project, OF_PREDICT)
+    own = {name: files(project)[name] for name in (*OF_PREDICT, "src/service/routes.py")}
+    for variant in (PROTOCOL, DEFAULT):
+        copier_update(project, vcs_ref=OLDEST, data={"task": variant.task})
+        assert files(project) == files(emitted(bench, variant, OLDEST)) | own
+        commit(Git(project), "switched")
 
 
 def test_a_switch_names_the_users_files_that_were_written_for_the_old_answers(

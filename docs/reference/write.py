@@ -20,6 +20,10 @@ ROOT: Final = template_root()
 SERVICE: Final = ROOT / "template/service/src"
 sys.path.insert(0, str(SERVICE))
 
+import service.ops  # noqa: E402
+
+service.ops.__path__.append(str(ROOT / "template/handlers/predict/src/service/ops"))
+
 from service.core import errors as core_errors  # noqa: E402
 from service.ops import metrics  # noqa: E402
 from service.ops.settings import settings_table  # noqa: E402

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from inferplate.template.questions import AXES
-from inferplate.template.variants import Variant
+from inferplate.template.variants import WITHOUT_HANDLER, Variant
 
 FOLDER: Final = Path(__file__).parent
 WHOLE_SUITE: Final = ("tests",)
@@ -141,6 +141,8 @@ def variant_of(file: str, chosen: dict[str, str] | None = None) -> Variant:
         answers["framework"] = first
     elif axis := _FOLDERS.get(first):
         answers = {**answers, axis: second, "task": ""}
+    elif first == "handlers" and second == WITHOUT_HANDLER:
+        answers["task"] = second
     answers.update({axis: chosen[axis] for axis in AXES if chosen and axis in chosen})
     return Variant(**answers)
 

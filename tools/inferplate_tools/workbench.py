@@ -48,7 +48,7 @@ class Workbench:
             render(self.template(), destination, variant.answers())
             self.run([self.python, "train.py"], destination, timeout=600)
 
-        return self.once(f"trained/{variant.runtime}-{variant.task}", train) / "models"
+        return self.once(f"trained/{variant.runtime}-{variant.example}", train) / "models"
 
     def place_artifact(self, variant: Variant) -> None:
         """Copy the example model into the variant."""

@@ -5,14 +5,27 @@ from pathlib import Path
 
 import httpx
 import pytest
-from managed.importing import import_main, isolate, predict_is_on
+from managed.importing import import_main, isolate
 from managed.support import running, until_ready
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from service.ops import process
-from service.ops.settings import Settings
+from service.ops.settings import ENV_FILE, PREFIX, Settings
 
 PROJECT = Path(__file__).parents[1]
-PREDICT_ENDPOINT = predict_is_on(PROJECT)
+
+
+class Endpoint(BaseSettings):
+    """Whether the service has /predict, by its environment or the .env file of the project."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_file=PROJECT / ENV_FILE, extra="ignore"
+    )
+
+    predict_endpoint: bool = True
+
+
+PREDICT_ENDPOINT = Endpoint().predict_endpoint
 
 
 @pytest.fixture

@@ -1,7 +1,8 @@
 #!/bin/sh
 # Commits the update to the template's newest version on a branch of its own, and prints the
 # branch's name; without a newer version it prints nothing. Conflicts are marked in the files, and
-# listed in the commit message, as are the files that are gone.
+# listed in the commit message, as are the files that are gone, and a uv.lock that uv could not
+# bring up to date.
 set -eu
 
 if copier check-update --quiet; then
@@ -11,6 +12,11 @@ elif [ $? -ne 2 ]; then
 fi
 
 copier update --defaults --quiet >&2
+
+stale=
+if [ -f uv.lock ] && ! git diff --quiet HEAD -- pyproject.toml; then
+    uv lock --quiet --no-build >&2 || stale=uv.lock
+fi
 
 list() {
     [ -z "$2" ] || printf '\n%s\n\n```text\n%s\n```\n' "$1" "$2"
@@ -27,5 +33,6 @@ git commit --quiet --message "Update the template to $version" --message "$(
     echo "the changelog, and keeps your edits to files that the template has moved."
     list "Conflicts; choose between the marked lines:" "$marked"
     list "Deleted, also if you had edited them:" "$deleted"
+    list "For the old dependencies; run 'uv lock':" "$stale"
 )"
 echo "template-$version"

@@ -11,6 +11,8 @@ from inferplate.template.questions import AXES, Templates, axis_choices
 
 _FIRST_TASKS: Final = {"transformers": "text"}
 """By runtime, where it is not the first of all."""
+WITHOUT_HANDLER: Final = "none"
+"""The task of services with the protocol alone, which have the example of another task."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class Variant:
 
     def __post_init__(self) -> None:
         if not self.task:
-            object.__setattr__(self, "task", _FIRST_TASKS.get(self.runtime, "tabular"))
+            object.__setattr__(self, "task", _first_task(self.runtime))
 
     @property
     def name(self) -> str:
@@ -38,11 +40,20 @@ class Variant:
     def has_first_task(self) -> bool:
         return self == Variant(self.framework, self.runtime, self.server)
 
+    @property
+    def example(self) -> str:
+        """The task whose model is the example: a folder of ``template/examples``."""
+        return _first_task(self.runtime) if self.task == WITHOUT_HANDLER else self.task
+
     def answers(self) -> dict[str, str]:
         return {axis: getattr(self, axis) for axis in AXES}
 
     def __str__(self) -> str:
         return self.name
+
+
+def _first_task(runtime: str) -> str:
+    return _FIRST_TASKS.get(runtime, "tabular")
 
 
 def variants(questions: Mapping[str, Any]) -> list[Variant]:

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any, Final
 
-from inferplate.template.variants import Variant
+from inferplate.template.variants import WITHOUT_HANDLER, Variant
 from inferplate_tools.errors import CheckFailed
 from inferplate_tools.repository import SNAPSHOTS
 from inferplate_tools.verify.facts import read_facts
@@ -44,9 +44,11 @@ def normalised(document: Any) -> str:
 
 
 def snapshot_path(bench: Workbench, variant: Variant) -> Path:
-    """Name the snapshot of the variant's example model."""
-    model = read_facts(bench.template(), f"examples/{variant.task}")["model"]
-    return SNAPSHOTS / f"openapi-{model}.json"
+    """Name the snapshot of the variant's example model, or of the protocol alone."""
+    name = "protocol"
+    if variant.task != WITHOUT_HANDLER:
+        name = read_facts(bench.template(), f"examples/{variant.task}")["model"]
+    return SNAPSHOTS / f"openapi-{name}.json"
 
 
 def _ordered(value: Any) -> Any:

@@ -55,7 +55,7 @@ def check_ready(service: Running, golden: Golden) -> None:
     """
     try:
         check_predictions(service.port, golden)
-        check_metrics(service.port)
+        check_metrics(service.port, golden)
     except (OSError, ValueError, KeyError) as error:
         raise service.failure(f"{type(error).__name__}: {error}") from error
     check_drain(service, golden)
@@ -63,13 +63,6 @@ def check_ready(service: Running, golden: Golden) -> None:
 
 def check_predictions(port: int, golden: Golden) -> None:
     """Ask for the golden prediction on each endpoint that gives predictions."""
-    typed = _success(post_json(port, "/predict", golden.typed_request), "/predict").json()
-    if not alike(typed["predictions"], golden.predictions, _TOLERANCE):
-        raise CheckFailed(
-            f"/predict answers {typed['predictions']}, tests/golden.json has {golden.predictions}"
-        )
-    if typed["model"] != {"name": golden.model, "version": golden.version}:
-        raise CheckFailed(f"/predict names the model {typed['model']}")
     path = golden.infer_path
     as_json = _success(post_json(port, path, golden.infer_request), f"{path} with JSON")
     body, headers = binary_request(golden.inputs)
@@ -79,17 +72,34 @@ def check_predictions(port: int, golden: Golden) -> None:
     named = decode_outputs(as_json)
     if not alike(named, decode_outputs(as_binary), _ROUNDING):
         raise CheckFailed(f"{path} answers differently in binary and in JSON: {named}")
+    if golden.is_typed:
+        _check_typed(port, golden, named)
+    elif not alike(named, golden.outputs, _TOLERANCE):
+        raise CheckFailed(f"{path} answers {named}, tests/golden.json has {golden.outputs}")
+
+
+def _check_typed(port: int, golden: Golden, named: dict[str, list[Any]]) -> None:
+    """Ask /predict. ``named``: what the protocol answers to the same, by the names of outputs."""
+    typed = _success(post_json(port, "/predict", golden.typed_request), "/predict").json()
+    if not alike(typed["predictions"], golden.predictions, _TOLERANCE):
+        raise CheckFailed(
+            f"/predict answers {typed['predictions']}, tests/golden.json has {golden.predictions}"
+        )
+    if typed["model"] != {"name": golden.model, "version": golden.version}:
+        raise CheckFailed(f"/predict names the model {typed['model']}")
     for index, prediction in enumerate(typed["predictions"]):
         rows = [_row(values, index, len(golden.instances)) for values in named.values() if values]
         if not any(alike(_numbers(prediction), row, _ROUNDING) for row in rows):
             raise CheckFailed(
-                f"{path} answers {named}; for instance {index} /predict answers {prediction}"
+                f"{golden.infer_path} answers {named}; for instance {index} /predict answers "
+                f"{prediction}"
             )
 
 
-def check_metrics(port: int) -> None:
+def check_metrics(port: int, golden: Golden) -> None:
     """Look for the predictions that were just made on the metrics page."""
-    _check_counted(port, "/predict", 1)
+    if golden.is_typed:
+        _check_counted(port, "/predict", 1)
     _check_counted(port, "/infer", 2)
 
 
@@ -112,7 +122,7 @@ def check_drain(service: Running, golden: Golden) -> None:
     """Send SIGTERM while a request is half sent: it must be answered, and the service must end."""
     if not wait_until(lambda: in_flight(service.port) == 1, _NOTICE_SECONDS):
         raise service.failure("requests that were answered are still in flight")
-    with HeldRequest(service.port, "/predict", golden.typed_request) as held:
+    with HeldRequest(service.port, *golden.request) as held:
         if not wait_until(lambda: in_flight(service.port) > 1, _NOTICE_SECONDS):
             raise service.failure("a request with half a body is not in flight")
         service.terminate()

@@ -3,6 +3,7 @@
 import pytest
 
 from managed.conftest import Serve
+from managed.endpoints import ALL_ENDPOINTS, JSON_PATHS
 from managed.support import INFER, Doubler
 
 pytestmark = pytest.mark.anyio
@@ -12,11 +13,11 @@ KEY = "a-key-that-is-long-enough"
 
 async def test_keys(serve: Serve) -> None:
     keys = f"{KEY}, another-key-long-enough"
-    async with serve(Doubler(), predict_endpoint=True, api_keys=keys) as service:
+    async with serve(Doubler(), **ALL_ENDPOINTS, api_keys=keys) as service:
         ask = service.client
         for path in ("/v2/health/ready", "/v2/health/live", "/metrics", "/docs", "/openapi.json"):
             assert (await ask.get(path)).status_code == 200
-        for path in (INFER, "/predict", "/no/such/path"):
+        for path in (INFER, *JSON_PATHS, "/no/such/path"):
             for headers in ({}, {"x-api-key": KEY[:-1]}, {"authorization": f"Basic {KEY}"}):
                 refused = await ask.post(path, json={}, headers=headers)
                 assert refused.status_code == 401
@@ -29,15 +30,18 @@ async def test_keys(serve: Serve) -> None:
             {"authorization": f"Bearer {KEY}", "x-api-key": "something-else"},
         ):
             assert (await ask.post(INFER, json={}, headers=headers)).status_code == 400
-            assert (await ask.post("/predict", json={}, headers=headers)).status_code == 422
+            for path in JSON_PATHS:
+                assert (await ask.post(path, json={}, headers=headers)).status_code == 422
             assert (await ask.post("/no/such/path", headers=headers)).status_code == 404
 
 
 async def test_document_names_the_schemes(serve: Serve) -> None:
-    async with serve(Doubler(), predict_endpoint=True, api_keys=KEY) as service:
+    async with serve(Doubler(), **ALL_ENDPOINTS, api_keys=KEY) as service:
         document = (await service.client.get("/openapi.json")).json()
     schemes = document["components"]["securitySchemes"]
     assert {scheme["type"] for scheme in schemes.values()} == {"http", "apiKey"}
-    assert document["paths"]["/predict"]["post"]["security"] == [{name: []} for name in schemes]
-    assert "401" in document["paths"]["/predict"]["post"]["responses"]
+    infer = "/v2/models/{name}/infer"
+    for path in (infer, *JSON_PATHS):
+        assert document["paths"][path]["post"]["security"] == [{name: []} for name in schemes]
+    assert "401" in document["paths"][infer]["post"]["responses"]
     assert "security" not in document["paths"]["/metrics"]["get"]

@@ -106,11 +106,7 @@ async def test_application_can_be_started_again(shell: Shell, folder: Path) -> N
         async with running(app) as service:
             await until(lambda: app.engine.ready)
             infer = await service.client.post(INFER, json={"inputs": [TENSOR]})
-            predict = await service.client.post(
-                "/predict", json={"instances": [{"left": 1, "right": 2}]}
-            )
             assert infer.json()["outputs"][0]["data"] == [2, 4]
-            assert predict.json()["predictions"] == [{"left": 2, "right": 4}]
         assert not app.engine.ready
 
 
@@ -237,36 +233,16 @@ async def test_model_that_its_manifest_does_not_describe_is_refused(
     await assert_refused(start, folder, model, failures, words)
 
 
-async def test_model_that_predict_py_does_not_describe_is_refused(
-    start: Start, tmp_path: Path, failures: list[str]
-) -> None:
-    model = Doubler(inputs=(TensorSpec("x", "FP32", (-1, 3)),))
-    folder = write_model(tmp_path / "doubler", model)
-    await assert_refused(
-        start, folder, model, failures, "SERVICE_PREDICT_ENDPOINT", predict_endpoint=True
-    )
-
-
 async def test_missing_artifact_is_refused(
     start: Start, tmp_path: Path, failures: list[str]
 ) -> None:
     await assert_refused(start, tmp_path, Doubler(), failures, "train.py")
 
 
-async def test_model_that_fails_on_the_examples_of_predict_py_is_refused(
-    start: Start, folder: Path, failures: list[str]
-) -> None:
-    await assert_refused(
-        *(start, folder, Doubler(poison=1.5), failures),
-        "the model fails on the examples of predict.py",
-        predict_endpoint=True,
-    )
-
-
 async def assert_refused(
-    start: Start, folder: Path, model: Doubler, failures: list[str], words: str, **changed: Any
+    start: Start, folder: Path, model: Doubler, failures: list[str], words: str
 ) -> None:
-    async with start(folder, model, **changed) as service:
+    async with start(folder, model) as service:
         await until(lambda: bool(failures))
         await anyio.lowlevel.checkpoint()
         assert not service.engine.ready

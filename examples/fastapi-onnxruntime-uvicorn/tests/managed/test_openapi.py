@@ -7,14 +7,12 @@ import httpx
 import pytest
 
 from managed.conftest import Serve
-from managed.importing import Shell
 from managed.support import Doubler
 from service.core.tensors import TensorSpec
 
 pytestmark = pytest.mark.anyio
 
 OPERATIONS = {
-    ("/predict", "post"),
     ("/v2", "get"),
     ("/v2/health/live", "get"),
     ("/v2/health/ready", "get"),
@@ -78,18 +76,6 @@ async def test_document_has_every_operation(client: httpx.AsyncClient) -> None:
     for reference in re.findall(r'"#/components/([^"]+)"', answer.text):
         kind, name = reference.split("/")
         assert name in document["components"][kind], reference
-
-
-async def test_schema_of_an_instance_is_pydantics(client: httpx.AsyncClient, shell: Shell) -> None:
-    document: dict[str, Any] = (await client.get("/openapi.json")).json()
-    schema = document["components"]["schemas"]["Instance"]
-    own = shell.main.Instance.model_json_schema()
-    assert schema["properties"] == own["properties"]
-    assert schema["required"] == own["required"]
-    assert schema["additionalProperties"] is False
-    assert schema["examples"] == own["examples"]
-    content = document["paths"]["/predict"]["post"]["requestBody"]["content"]
-    assert content["application/json"]["example"] == {"instances": own["examples"]}
 
 
 async def test_page_needs_nothing_from_elsewhere(client: httpx.AsyncClient) -> None:

@@ -17,14 +17,12 @@ import argparse
 import contextlib
 import json
 import logging
-import re
 import threading
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from service.core import manifest
 from service.core.manifest import ArtifactError
 from service.core.model_thread import THREAD_NAME
-from service.core.tensors import TensorSpec
 from service.interfaces import Server
 from service.ops import process
 from service.ops.logs import configure_logging
@@ -37,6 +35,7 @@ from service.ops.settings import (
     misspelt_variables,
     settings_table,
 )
+from service.scaffold.arguments import add_arguments
 from service.settings import OwnSettings, own_settings
 
 log = logging.getLogger("service")
@@ -102,78 +101,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     commands.add_parser("openapi", help="write the OpenAPI document to standard output")
-    _add_manifest_arguments(
+    add_arguments(
         commands.add_parser("manifest", help="inspect an artifact and write the manifest beside it")
     )
     return parser
-
-
-def _add_manifest_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", metavar="FILE", help="the artifact, a file or a folder")
-    parser.add_argument("--name", required=True, help="name of the model, part of its URL")
-    parser.add_argument("--version", required=True, help="version of the model, part of its URL")
-    parser.add_argument(
-        "--input",
-        action="append",
-        default=[],
-        type=_tensor,
-        metavar="NAME:DATATYPE:SHAPE",
-        help="an input that the artifact does not describe, such as features:FP32:-1,4 (-1 for "
-        "what varies), or rate:INT64: for a scalar",
-    )
-    parser.add_argument(
-        "--output",
-        action="append",
-        default=[],
-        type=_output,
-        metavar="NAME[:DATATYPE:SHAPE]",
-        help="an output to serve; without any, all are served",
-    )
-    parser.add_argument(
-        "--rename",
-        action="append",
-        default=[],
-        type=_renaming,
-        metavar="OLD=NEW",
-        help="another name for a tensor of the artifact, such as 23=boxes",
-    )
-    parser.add_argument(
-        "--batch",
-        choices=["auto", "always", "never"],
-        default="auto",
-        help="whether requests may share a batch: if running them shows it; insist; not at all",
-    )
-    parser.add_argument(
-        "--pad-batches",
-        action="store_true",
-        help="fill batches up to the next size that warm-up runs, for runtimes that compile the "
-        "model for each size",
-    )
-    parser.add_argument(
-        "--parameter",
-        action="append",
-        default=[],
-        type=_parameter,
-        metavar="KEY=JSON",
-        help="a parameter of the runtime",
-    )
-    parser.add_argument(
-        "--write-predict",
-        action="store_true",
-        help="also write a first src/service/predict.py, and what the model answers to it into "
-        "tests/golden.json; a file that you edited stays, and the new one is written beside it",
-    )
-    parser.add_argument(
-        "--columns",
-        type=lambda text: text.split(","),
-        metavar="NAME,NAME,…",
-        help="names for the columns of the model's one input; with it, predict.py is written too",
-    )
-    parser.add_argument(
-        "--force",
-        action="store_true",
-        help="with --write-predict, write over files that you edited",
-    )
 
 
 def _settings_help() -> str:
@@ -181,35 +112,6 @@ def _settings_help() -> str:
         f"  {variable:<29} {description}" + (f" [{default}]" if default else "")
         for variable, default, description in settings_table(Settings) + settings_table(OwnSettings)
     )
-
-
-def _tensor(text: str) -> TensorSpec:
-    try:
-        name, datatype, shape = text.rsplit(":", 2)
-        sizes = tuple(int(size) for size in shape.split(",")) if shape else ()
-        return TensorSpec(name, datatype.upper(), sizes)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"'{text}' is not NAME:DATATYPE:SHAPE: {error}") from None
-
-
-def _output(text: str) -> TensorSpec | str:
-    """Read a description of a tensor, or a name alone, which may have a colon in it."""
-    return _tensor(text) if re.search(r":[A-Za-z]\w*:[-\d,]*\Z", text) else text
-
-
-def _renaming(text: str) -> tuple[str, str]:
-    old, _, new = text.rpartition("=")
-    if not (old and new):
-        raise argparse.ArgumentTypeError(f"'{text}' is not OLD=NEW")
-    return old, new
-
-
-def _parameter(text: str) -> tuple[str, Any]:
-    key, _, value = text.partition("=")
-    try:
-        return key, json.loads(value)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"'{text}' is not KEY=JSON") from None
 
 
 def _exit(code: int) -> NoReturn:

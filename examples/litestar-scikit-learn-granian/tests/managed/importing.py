@@ -10,17 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic_settings import BaseSettings, SettingsConfigDict
 
 import service
 from service.ops import logs
-from service.ops.settings import ENV_FILE, PREFIX
+from service.ops.settings import PREFIX
 
 _STAND_INS = Path(__file__).with_name("stand_in")
 _IMPORTED_ANEW = (
-    "predict",
-    "routes",
-    "runtime",
+    *(path.stem for path in sorted(_STAND_INS.glob("[a-z]*.py"))),
     "settings",
     "dependencies",
     "app",
@@ -34,19 +31,6 @@ def isolate(patch: pytest.MonkeyPatch, folder: Path) -> None:
     for name in [name for name in os.environ if name.upper().startswith(PREFIX)]:
         patch.delenv(name)
     patch.chdir(folder)
-
-
-def predict_is_on(project: Path) -> bool:
-    """Return whether the service has /predict, by its environment or the .env file of a project."""
-
-    class Endpoint(BaseSettings):
-        model_config = SettingsConfigDict(
-            env_prefix=PREFIX, env_file=project / ENV_FILE, extra="ignore"
-        )
-
-        predict_endpoint: bool = True
-
-    return Endpoint().predict_endpoint
 
 
 def import_main() -> Any:

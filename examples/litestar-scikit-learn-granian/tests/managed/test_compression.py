@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from managed.conftest import Serve
+from managed.endpoints import ALL_ENDPOINTS, JSON_PATHS
 from managed.support import INFER, Doubler, rows
 
 pytestmark = pytest.mark.anyio
@@ -112,7 +113,7 @@ async def test_what_is_something_else_is_refused(serve: Serve, encoding: str, bo
     assert encoding in answer.json()["error"]
 
 
-@pytest.mark.parametrize("path", [INFER, "/predict", "/own/orders"])
+@pytest.mark.parametrize("path", [INFER, *JSON_PATHS])
 async def test_small_body_that_unpacks_to_a_large_one_costs_no_more_than_its_limit(
     serve: Serve, path: str
 ) -> None:
@@ -120,7 +121,7 @@ async def test_small_body_that_unpacks_to_a_large_one_costs_no_more_than_its_lim
     bomb = gzip.compress(bytes(64 * limit), compresslevel=1)
     headers = {"content-encoding": "gzip", "content-type": "application/json"}
     assert len(bomb) < limit
-    async with serve(Doubler(), predict_endpoint=True, max_body_bytes=limit) as service:
+    async with serve(Doubler(), **ALL_ENDPOINTS, max_body_bytes=limit) as service:
         await service.client.post(path, content=bomb, headers=headers)
         tracemalloc.start()
         try:

@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 
 from managed.conftest import Serve, Start
+from managed.endpoints import ALL_ENDPOINTS
 from managed.support import INFER, Doubler, FakeRuntime, Service, ask, held, outputs, rows, until
 from service.core.engine import Engine
 from service.core.errors import DeadlineExceeded
@@ -28,6 +29,7 @@ from service.core.tensors import Tensors, TensorSpec
 from service.core.trial import Verdict
 from service.interfaces import Model
 from service.ops.connections import Connections, connection_limit
+from service.ops.endpoint_settings import EndpointSettings
 from service.ops.logs import configure_logging
 from service.ops.settings import Settings
 
@@ -41,12 +43,12 @@ OF_THE_SERVERS = {
 
 LENGTH = "Inference-Header-Content-Length"
 PAGE = {"origin": "https://page.example"}
-INSTANCE = {"left": 1, "right": 2}
 
 
 def test_there_is_a_test_for_every_setting() -> None:
     tested = {name.removeprefix("test_") for name in globals() if name.startswith("test_")}
-    assert set(Settings.model_fields) - tested == OF_THE_SERVERS
+    others = OF_THE_SERVERS | EndpointSettings.model_fields.keys()
+    assert set(Settings.model_fields) - tested == others
 
 
 async def test_header_timeout() -> None:
@@ -191,16 +193,6 @@ async def test_threads(folder: Path) -> None:
     assert (await loaded(folder, threads=7))["threads"] == 7
 
 
-async def test_predict_endpoint(serve: Serve) -> None:
-    for there in (True, False):
-        async with serve(Doubler(), predict_endpoint=there) as service:
-            answer = await service.client.post("/predict", json={"instances": [INSTANCE]})
-            document = (await service.client.get("/openapi.json")).json()
-        assert answer.status_code == (200 if there else 404)
-        assert ("/predict" in document["paths"]) is there
-        assert ("PredictRequest" in document["components"]["schemas"]) is there
-
-
 async def test_warmup(start: Start, folder: Path) -> None:
     largest = {}
     for warmup in (True, False):
@@ -302,7 +294,6 @@ async def assert_full(serve: Serve, **changed: int) -> None:
 
 
 BODY = json.dumps(rows(1, 2, 3)).encode()
-PREDICT = json.dumps({"instances": [INSTANCE] * 3}).encode()
 
 
 async def status(service: Service, body: bytes, path: str = INFER) -> int:
@@ -316,7 +307,7 @@ async def around(
     """Return how a body is answered with a limit that it just meets, and with one less."""
     found = []
     for value in (limit, limit - 1):
-        settings = {"predict_endpoint": True, **changed, setting: value}
+        settings = {**ALL_ENDPOINTS, **changed, setting: value}
         async with serve(Doubler(), **settings) as service:
             found.append(await status(service, body, path))
     return found
@@ -336,7 +327,6 @@ async def test_max_total_body_bytes(serve: Serve) -> None:
 
 async def test_max_json_bytes(serve: Serve) -> None:
     assert await around(serve, "max_json_bytes", len(BODY), BODY) == [200, 413]
-    assert await around(serve, "max_json_bytes", len(PREDICT), PREDICT, "/predict") == [200, 413]
 
 
 async def test_max_values(serve: Serve) -> None:
@@ -357,16 +347,6 @@ async def test_max_values(serve: Serve) -> None:
                 )
             )
     assert [answer.status_code for answer in answers] == [200, 413]
-
-
-async def test_max_predict_values(serve: Serve) -> None:
-    values = sum(map(PREDICT.count, (b",", b"[", b"{", b":")))
-    found = await around(serve, "max_predict_values", values, PREDICT, "/predict")
-    assert found == [200, 413]
-
-
-async def test_max_instances(serve: Serve) -> None:
-    assert await around(serve, "max_instances", 3, PREDICT, "/predict") == [200, 413]
 
 
 def of(count: int, name: str) -> bytes:

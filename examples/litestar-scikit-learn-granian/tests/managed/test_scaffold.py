@@ -13,7 +13,7 @@ from service.core import examples, manifest
 from service.core.manifest import ArtifactError, Manifest
 from service.core.run import checked
 from service.core.tensors import Feature, TensorSpec
-from service.scaffold import mlflow, project
+from service.scaffold import mlflow, mlflow_columns, project
 from service.scaffold.first_predict import write_first_predict
 from service.scaffold.names import identifiers, type_name
 from service.scaffold.plan import make_plan, named_columns
@@ -194,7 +194,7 @@ def test_columns_of_an_mlflow_model(tmp_path: Path) -> None:
         mlflow.artifact_in(tmp_path)
     (tmp_path / "model.ubj").write_bytes(b"")
     assert mlflow.artifact_in(tmp_path) == tmp_path / "model.ubj"
-    assert mlflow.columns(tmp_path / "model.ubj") == (
+    assert mlflow_columns.read(tmp_path / "model.ubj") == (
         Feature("it's the length", "FP64"),
         Feature("city", "BYTES", optional=True),
         Feature("n", "INT64"),
@@ -214,11 +214,11 @@ def test_other_signatures_of_mlflow(tmp_path: Path, text: str, found: Any) -> No
     (tmp_path / "MLmodel").write_text(text, encoding="utf-8")
     if found is None:
         with pytest.raises(ArtifactError, match="the signature cannot be read"):
-            mlflow.columns(tmp_path / "model.ubj")
+            mlflow_columns.read(tmp_path / "model.ubj")
     else:
-        assert len(mlflow.columns(tmp_path / "model.ubj")) == (found or 0)
+        assert len(mlflow_columns.read(tmp_path / "model.ubj")) == (found or 0)
 
 
 def test_a_folder_without_mlflow_is_the_artifact(tmp_path: Path) -> None:
     assert mlflow.artifact_in(tmp_path) == tmp_path
-    assert mlflow.columns(tmp_path / "model.ubj") == ()
+    assert mlflow_columns.read(tmp_path / "model.ubj") == ()

@@ -11,6 +11,7 @@ import pytest
 
 import service as package
 from managed.conftest import Serve
+from managed.endpoints import ALL_ENDPOINTS, JSON_PATHS
 from managed.importing import Shell
 from managed.support import INFER, Doubler, rows
 from service.ops.settings import Settings
@@ -46,9 +47,9 @@ async def test_keys_are_neither_logged_nor_sent(serve: Serve, logged: Any) -> No
     wrong = f"{PRIVATE}-{KEY}"
     answers: list[httpx.Response] = []
     async with serve(
-        Doubler(), predict_endpoint=True, api_keys=KEY, access_log="all", slow_request=0
+        Doubler(), **ALL_ENDPOINTS, api_keys=KEY, access_log="all", slow_request=0
     ) as service:
-        for path in (INFER, "/predict", "/own/orders", "/no/such/path"):
+        for path in (INFER, *JSON_PATHS, "/no/such/path"):
             for headers in (
                 {"x-api-key": wrong},
                 {"authorization": f"Bearer {wrong}"},
@@ -79,8 +80,8 @@ async def test_bodies_and_queries_are_not_logged(serve: Serve, logged: Any) -> N
         )
     ]
     json_type = {"content-type": "application/json"}
-    async with serve(Doubler(), predict_endpoint=True, access_log="all", slow_request=0) as service:
-        for path in (INFER, "/predict", "/own/orders"):
+    async with serve(Doubler(), **ALL_ENDPOINTS, access_log="all", slow_request=0) as service:
+        for path in (INFER, *JSON_PATHS):
             for body in bodies:
                 answer = await service.client.post(
                     f"{path}?token={PRIVATE}", content=body, headers=json_type
@@ -90,17 +91,14 @@ async def test_bodies_and_queries_are_not_logged(serve: Serve, logged: Any) -> N
     assert PRIVATE not in logged()
 
 
-@pytest.mark.parametrize("path", [INFER, "/predict", "/own/defect"])
+@pytest.mark.parametrize("path", [INFER, "/own/defect"])
 async def test_what_the_model_says_is_logged_and_not_sent(
     serve: Serve, logged: Any, path: str
 ) -> None:
     model = Doubler()
-    async with serve(model, predict_endpoint=True) as service:
+    async with serve(model) as service:
         if path == INFER:
             answer = await service.client.post(path, json=rows(model.poison))
-        elif path == "/predict":
-            instance = {"left": model.poison, "right": 0}
-            answer = await service.client.post(path, json={"instances": [instance]})
         else:
             answer = await service.client.get(path)
     assert answer.status_code == 500

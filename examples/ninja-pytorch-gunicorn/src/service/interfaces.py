@@ -68,7 +68,7 @@ class Runtime(Protocol):
 
 
 class Framework(Protocol):
-    """``service.app``: the application with /predict and the routes of `service.routes`."""
+    """``service.app``: the application with the routes of `service.routes`."""
 
     @property
     def app(self) -> Callable[..., Awaitable[None]]: ...
@@ -81,7 +81,7 @@ class Framework(Protocol):
         ...
 
     def openapi(self) -> dict[str, Any]:
-        """Return the framework's OpenAPI document of all routes but /predict."""
+        """Return the framework's OpenAPI document of the routes of `service.routes`."""
         ...
 
     def has_route(self, path: str) -> bool:

@@ -13,18 +13,18 @@ from service.ops.logs import configure_logging
 from service.ops.settings import Settings, load_settings
 from service.predict import Instance, Prediction, to_predictions, to_tensors
 from service.settings import own_settings
-from service.web.front import Front
+from service.web.predict_front import PredictFront
 from service.web.predict_schema import PredictRequest, PredictResponse
 
 
 def create_app(
     settings: Settings, runtime: Runtime = runtime, framework: Framework = framework
-) -> Front:
+) -> PredictFront:
     """Make the application; its lifespan loads the model."""
     engine = Engine(settings, runtime)
     resources = Resources(getattr(predict, "resources", None), engine.leave, settings.model_dir)
     predictor = Predictor(engine, Instance, resources.bind(to_tensors), to_predictions)
-    return Front(
+    return PredictFront(
         settings,
         engine,
         predictor,

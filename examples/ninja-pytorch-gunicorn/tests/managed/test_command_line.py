@@ -1,55 +1,18 @@
 """The command line: what it writes, and how it ends."""
 
-import io
 import shlex
-import sys
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
-import service
-from managed.importing import Shell
+from managed.conftest import DESCRIBED, Call, Describe
 from managed.support import Doubler, FakeRuntime
 from service.core import manifest
 from service.core.errors import InvalidTensors
 from service.core.load import load
 from service.core.tensors import Signature, Tensors, TensorSpec, Undescribed
-from service.scaffold import command, project
-
-DESCRIBED = Signature((TensorSpec("x", "FP32", (-1, 2)),), (TensorSpec("y", "FP32", (-1, 2)),))
-Call = Callable[..., tuple[int, str]]
-Describe = Callable[..., tuple[int, str, Path]]
-
-
-@pytest.fixture
-def model() -> Doubler:
-    return Doubler(signature=DESCRIBED)
-
-
-@pytest.fixture
-def call(
-    shell: Shell,
-    model: Doubler,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> Call:
-    """Call the command line; returns its exit code and all it wrote."""
-    monkeypatch.setattr(service, "runtime", FakeRuntime(model), raising=False)
-
-    def call(*arguments: str) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["service", *arguments])
-        try:
-            code: int = shell.command_line.main()
-        except SystemExit as end:
-            code = end.code if isinstance(end.code, int) else 1
-        written = capsys.readouterr()
-        return code, written.out + written.err
-
-    return call
 
 
 @pytest.mark.parametrize(
@@ -101,21 +64,6 @@ def test_manifest_has_what_the_runtime_finds_unless_told_otherwise(
 
 X, Y = DESCRIBED.inputs[0], DESCRIBED.outputs[0]
 TALL = TensorSpec("tall", "FP32", (-1,))
-
-
-@pytest.fixture
-def describe(call: Call, model: Doubler, tmp_path: Path) -> Describe:
-    """Describe the artifact of a model with a signature; returns exit code, text and manifest."""
-    folder = tmp_path / "my models"
-    folder.mkdir()
-    (folder / "doubler.bin").write_bytes(b"twice")
-
-    def describe(signature: Signature, *options: str) -> tuple[int, str, Path]:
-        model.signature = signature
-        names = ("--name", "doubler", "--version", "1")
-        return *call("manifest", str(folder / "doubler.bin"), *names, *options), folder
-
-    return describe
 
 
 def test_batches_are_padded_on_request(describe: Describe) -> None:
@@ -230,44 +178,4 @@ def test_artifacts_of_another_kind_are_not_described(
     (tmp_path / "my models/doubler.bin").write_bytes(b"tree\nversion=v4\n")
     code, text, folder = describe(Signature((X,), (Y,)))
     assert (code, "is a LightGBM model" in text) == (1, True)
-    assert not (folder / "manifest.json").exists()
-
-
-def test_predict_is_offered_at_a_terminal_only(
-    describe: Describe, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    asked: list[str] = []
-    wrote: list[Path] = []
-
-    def answer(question: str) -> str:
-        asked.append(question)
-        return "y" if len(asked) > 1 else ""
-
-    def write_first_predict(folder: Path, *_: Any, **__: Any) -> list[str]:
-        wrote.append(folder)
-        return ["wrote it"]
-
-    monkeypatch.setattr("builtins.input", answer)
-    monkeypatch.setattr(project, "find", lambda artifact: tmp_path)
-    monkeypatch.setattr(command, "write_first_predict", write_first_predict)
-    terminal = io.StringIO()
-    for is_terminal, questions, written in ((False, 0, 0), (True, 1, 0), (True, 2, 1)):
-        monkeypatch.setattr(terminal, "isatty", lambda is_terminal=is_terminal: is_terminal)
-        monkeypatch.setattr(sys, "stdin", terminal)
-        code, text, _ = describe(Signature((X,), (Y,)))
-        assert (code, len(asked), len(wrote)) == (0, questions, written)
-        assert ("wrote it" in text) == bool(written)
-        assert ("SERVICE_PREDICT_ENDPOINT=false" in text) != bool(written)
-    (tmp_path / project.PREDICT).parent.mkdir(parents=True)
-    (tmp_path / project.PREDICT).write_text("mine", encoding="utf-8")
-    describe(Signature((X,), (Y,)))
-    assert len(asked) == 2
-
-
-@pytest.mark.parametrize("options", [("--write-predict",), ("--columns=a,b",), ("--force",)])
-def test_predict_needs_the_artifact_in_the_project(
-    describe: Describe, options: tuple[str, ...]
-) -> None:
-    code, text, folder = describe(Signature((X,), (Y,)), *options)
-    assert (code, "put the artifact into" in text) == (1, True)
     assert not (folder / "manifest.json").exists()

@@ -5,7 +5,6 @@ import gzip
 import json
 import struct
 import threading
-from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,21 +13,16 @@ import numpy as np
 import pytest
 
 from managed.conftest import Serve
-from managed.importing import Shell
-from managed.stand_in.predict import Instance
-from managed.support import INFER, Doubler, Service, rows, until
+from managed.endpoints import ALL_ENDPOINTS, JSON_PATHS
+from managed.support import INFER, Doubler, Service, rows
 from service.core.errors import DeadlineExceeded, RequestCancelled, TooLarge
-from service.core.predictor import Predictor
 from service.core.request_context import RequestContext
 from service.core.tensors import TensorSpec
 from service.core.turns import Turns
 from service.ops.settings import Settings
-from service.web import front
 from service.web.body import Bodies
-from service.web.errors import BodiesFull, InvalidValues
+from service.web.errors import BodiesFull
 from service.web.oip import codec
-from service.web.predict_schema import PredictRequest
-from service.web.strict_json import check_json
 
 pytestmark = pytest.mark.anyio
 
@@ -64,18 +58,17 @@ async def test_values_of_tensors_are_counted_before_they_are_parsed(serve: Serve
         assert "binary" in answer.json()["error"]
 
 
-async def test_values_of_instances_and_own_routes_are_counted(serve: Serve) -> None:
-    body = json.dumps({"instances": [{"left": 1, "right": 2}]}).encode()
-    limits = {"predict_endpoint": True, "max_predict_values": separators(body)}
+async def test_values_outside_the_protocol_are_counted(serve: Serve) -> None:
+    limits = {**ALL_ENDPOINTS, "max_predict_values": 99}
     async with serve(Doubler(), **limits) as service:
-        fitting = await service.client.post("/predict", content=body, headers=JSON)
         many = b'{"instances":[' + b"{}," * 99 + b"{}]}"
-        surplus = await service.client.post("/predict", content=many, headers=JSON)
-        own_route = await service.client.post("/own", content=many, headers=JSON)
+        surplus = [
+            await service.client.post(path, content=many, headers=JSON)
+            for path in (*JSON_PATHS, "/own")
+        ]
         text = await service.client.post("/own", content=many, headers={"content-type": "text/csv"})
-    assert fitting.status_code == 200
     assert text.status_code == 404
-    for answer in (surplus, own_route):
+    for answer in surplus:
         assert answer.status_code == 413, answer.text
         assert "(SERVICE_MAX_PREDICT_VALUES)" in answer.json()["detail"]
         assert "binary tensors to /v2" in answer.json()["detail"]
@@ -83,13 +76,13 @@ async def test_values_of_instances_and_own_routes_are_counted(serve: Serve) -> N
 
 async def test_two_content_types_are_refused(serve: Serve) -> None:
     types = [("content-type", "application/json"), ("content-type", "text/plain")]
-    async with serve(Doubler(), predict_endpoint=True) as service:
+    async with serve(Doubler(), **ALL_ENDPOINTS) as service:
         answers = [
             await service.client.post(path, content=b"{}", headers=headers)
-            for path in ("/predict", "/own")
+            for path in JSON_PATHS
             for headers in (types, types[::-1])
         ]
-    assert [answer.status_code for answer in answers] == [400] * 4
+    assert {answer.status_code for answer in answers} == {400}
     assert "one Content-Type" in answers[0].json()["detail"]
 
 
@@ -117,7 +110,7 @@ async def test_bytes_of_json_have_a_limit_of_their_own(serve: Serve) -> None:
     entry = {"name": "x", "shape": [700, 2], "datatype": "FP32"}
     sized = {**entry, "parameters": {"binary_data_size": 5600}}
     head = json.dumps({"inputs": [sized]}).encode()
-    limits = {"max_json_bytes": len(body) - 1, "predict_endpoint": True}
+    limits = {"max_json_bytes": len(body) - 1, **ALL_ENDPOINTS}
     packed = {"content-encoding": "gzip"}
     async with serve(Doubler(), **limits) as service:
         ask = service.client
@@ -126,8 +119,7 @@ async def test_bytes_of_json_have_a_limit_of_their_own(serve: Serve) -> None:
             await ask.post(INFER, content=pieces(body)),
             await ask.post(INFER, content=gzip.compress(body), headers=packed),
             await ask.post(INFER, content=body + bytes(9), headers={LENGTH: str(len(body))}),
-            await ask.post("/predict", content=body, headers=JSON),
-            await ask.post("/own", content=body, headers=JSON),
+            *[await ask.post(path, content=body, headers=JSON) for path in JSON_PATHS],
         ]
         binary = await ask.post(INFER, content=head + bytes(5600), headers={LENGTH: str(len(head))})
         other = await ask.post("/own", content=body, headers={"content-type": "text/plain"})
@@ -206,160 +198,6 @@ async def ask_text(service: Service, count: int) -> httpx.Response:
     }
     head = json.dumps({"inputs": [tensor]}).encode()
     return await service.client.post(INFER, content=head + data, headers={LENGTH: str(len(head))})
-
-
-async def test_what_is_small_passes_while_something_large_is_converted(
-    serve: Serve, shell: Shell, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    gate = threading.Event()
-    running: list[int] = []
-    convert = shell.main.to_tensors
-
-    def to_tensors(instances: Sequence[Any]) -> Any:
-        if len(instances) > 1:
-            running.append(len(instances))
-            assert gate.wait(timeout=20)
-        return convert(instances)
-
-    parsed: list[int] = []
-
-    def check(body: bytes, max_instances: int | None = None) -> None:
-        parsed.append(len(body))
-        check_json(body, max_instances)
-
-    monkeypatch.setattr(shell.main, "to_tensors", to_tensors)
-    monkeypatch.setattr(front, "check_json", check)
-    large = json.dumps({"instances": [{"left": 1, "right": 2}] * 3000}).encode()
-    async with serve(Doubler(), predict_endpoint=True) as service:
-        first = asyncio.create_task(service.client.post("/predict", content=large, headers=JSON))
-        await until(lambda: running == [3000])
-        hurried = {**JSON, "request-timeout": "0.2"}
-        late = await service.client.post("/predict", content=large, headers=hurried)
-        second = asyncio.create_task(service.client.post("/predict", content=large, headers=JSON))
-        small = await service.client.post(INFER, json=rows(1))
-        live = await service.client.get("/v2/health/live")
-        assert running == [3000]
-        assert parsed == [len(large)]
-        gate.set()
-        answers = [await first, await second]
-    assert late.status_code == 504
-    assert (small.status_code, live.status_code) == (200, 200)
-    assert [len(answer.json()["predictions"]) for answer in answers] == [3000, 3000]
-    assert running == [3000, 3000]
-
-
-async def test_one_large_request_is_parsed_and_converted_before_the_next_is_parsed(
-    serve: Serve, shell: Shell, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    steps: list[str] = []
-    model = Doubler()
-    convert = shell.main.to_tensors
-
-    def to_tensors(instances: Sequence[Any]) -> Any:
-        if len(instances) > 1:
-            steps.append("convert")
-        return convert(instances)
-
-    def check(body: bytes, max_instances: int | None = None) -> None:
-        steps.append("parse")
-        check_json(body, max_instances)
-
-    monkeypatch.setattr(shell.main, "to_tensors", to_tensors)
-    monkeypatch.setattr(front, "check_json", check)
-    body = json.dumps({"instances": [{"left": 1, "right": 2}] * 3000}).encode()
-    async with serve(model, predict_endpoint=True, max_queue_size=9000) as service:
-        model.gate.clear()
-        tasks = [
-            asyncio.create_task(service.client.post("/predict", content=body, headers=JSON))
-            for _ in range(3)
-        ]
-        await until(lambda: len(steps) == 6)  # none waits for the model of another
-        model.gate.set()
-        answers = await asyncio.gather(*tasks)
-    assert [answer.status_code for answer in answers] == [200] * 3
-    assert steps == ["parse", "convert"] * 3
-
-
-async def test_nothing_large_is_parsed_while_many_instances_are_converted(
-    serve: Serve, shell: Shell, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    parsed: list[int] = []
-    converting, go_on = threading.Event(), threading.Event()
-    convert = shell.main.to_tensors
-
-    def to_tensors(instances: Sequence[Any]) -> Any:
-        if len(instances) == 1500:
-            converting.set()
-            go_on.wait(10)
-        return convert(instances)
-
-    def check(body: bytes, max_instances: int | None = None) -> None:
-        parsed.append(len(body))
-        check_json(body, max_instances)
-
-    monkeypatch.setattr(shell.main, "to_tensors", to_tensors)
-    monkeypatch.setattr(front, "check_json", check)
-    many, large = [
-        json.dumps({"instances": [{"left": 1, "right": 2}] * count}).encode()
-        for count in (1500, 3000)
-    ]
-    async with serve(Doubler(), predict_endpoint=True) as service:
-        first = asyncio.create_task(service.client.post("/predict", content=many, headers=JSON))
-        await until(converting.is_set)
-        second = asyncio.create_task(service.client.post("/predict", content=large, headers=JSON))
-        await asyncio.sleep(0.1)
-        assert parsed == [len(many)]
-        go_on.set()
-        answers = await asyncio.gather(first, second)
-    assert [answer.status_code for answer in answers] == [200, 200]
-    assert parsed == [len(many), len(large)]
-
-
-async def test_the_turn_of_a_large_answer_lasts_until_it_is_json(serve: Serve) -> None:
-    context = RequestContext(20)
-    context.large = True
-    async with serve(Doubler(), predict_endpoint=True, max_queue_size=3000) as service:
-        predictor: Predictor[Any, Any] = service.app._predictor
-        instances = [Instance(left=1, right=2)] * 3000
-        predictions = await predictor.with_context(context).predict(instances)
-        assert len(predictions) == 3000
-        assert predictor.turns.taken
-        await asyncio.sleep(0)
-        assert not predictor.turns.taken
-
-
-async def test_a_model_of_single_instances_takes_many_without_a_turn_for_each(
-    serve: Serve, shell: Shell, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    threads: set[threading.Thread] = set()
-    convert = shell.main.to_tensors
-
-    def to_tensors(instances: Sequence[Any]) -> Any:
-        threads.add(threading.current_thread())
-        return convert(instances)
-
-    parsed: list[int] = []
-
-    def check(body: bytes, max_instances: int | None = None) -> None:
-        parsed.append(len(body))
-        check_json(body, max_instances)
-
-    monkeypatch.setattr(shell.main, "to_tensors", to_tensors)
-    monkeypatch.setattr(front, "check_json", check)
-    body = json.dumps({"instances": [{"left": 1, "right": 2}] * 2100}).encode()
-    model = Doubler()
-    async with serve(model, predict_endpoint=True) as service:
-        service.engine.batched = False
-        model.gate.clear()
-        tasks = [
-            asyncio.create_task(service.client.post("/predict", content=body, headers=JSON))
-            for _ in range(2)
-        ]
-        await until(lambda: len(parsed) == 2)  # none waits for the model of another
-        model.gate.set()
-        answers = await asyncio.gather(*tasks)
-    assert [len(answer.json()["predictions"]) for answer in answers] == [2100, 2100]
-    assert threads == {threading.main_thread()}
 
 
 async def test_turns_come_in_order_and_waiting_ends() -> None:
@@ -492,75 +330,6 @@ async def send_half(service: Service, body: bytes, leave: asyncio.Event) -> None
     await service.app(scope, receive, send)
 
 
-@pytest.mark.parametrize("wrong", [150, 0])
-async def test_more_wrong_values_than_are_listed_are_counted(serve: Serve, wrong: int) -> None:
-    right = {"left": 1, "right": 2}
-    body = json.dumps({"instances": [right] * wrong + [{}] * 200, "surplus": 1}).encode()
-    async with serve(Doubler(), predict_endpoint=True) as service:
-        answer = await service.client.post("/predict", content=body, headers=JSON)
-    problem = answer.json()
-    assert answer.status_code == 422
-    assert problem["detail"].startswith("400 fields ")
-    assert len(problem["errors"]) == 100
-    assert [error["field"] for error in problem["errors"][::50]] == [
-        f"instances.{wrong}.left",
-        f"instances.{wrong + 25}.left",
-    ]
-
-
-async def test_few_wrong_values_among_many_instances_are_listed(serve: Serve) -> None:
-    instances = [{"left": 1, "right": 2}] * 250 + [{"left": 1}]
-    async with serve(Doubler(), predict_endpoint=True) as service:
-        answer = await service.client.post("/predict", json={"instances": instances, "surplus": 1})
-    assert answer.status_code == 422
-    assert {error["field"] for error in answer.json()["errors"]} == {
-        "instances.250.right",
-        "surplus",
-    }
-
-
-async def test_many_unknown_keys_are_counted(serve: Serve) -> None:
-    keys = {f"k{number}": 1 for number in range(300)}
-    async with serve(Doubler(), predict_endpoint=True) as service:
-        answers = [
-            await service.client.post("/predict", json=document)
-            for document in (
-                {"instances": [{"left": 1, "right": 2, **keys}]},
-                {"instances": [{"left": 1, "right": 2}], **keys},
-                {"instances": [keys]},
-            )
-        ]
-    counts = [answer.json()["detail"].split(maxsplit=1)[0] for answer in answers]
-    assert counts == ["300", "300", "302"]
-    assert [len(answer.json()["errors"]) for answer in answers] == [100] * 3
-
-
-async def test_so_many_wrong_values_that_listing_some_takes_long_are_only_counted(
-    serve: Serve,
-) -> None:
-    keys = {f"k{number}": 1 for number in range(10_000)}
-    async with serve(Doubler(), predict_endpoint=True) as service:
-        answer = await service.client.post("/predict", json={"instances": [keys]})
-    assert answer.status_code == 422
-    assert answer.json()["detail"] == "10002 fields did not pass validation."
-    assert answer.json()["errors"] == []
-
-
-def test_frameworks_get_no_more_errors_than_are_listed() -> None:
-    keys = {f"k{number}": 1 for number in range(100)}
-    request: Any = PredictRequest[Instance]
-    with pytest.raises(InvalidValues, match="101 fields"):
-        request.model_validate({**keys, "instances": []})
-
-
-async def test_numbers_that_are_not_finite_are_counted(serve: Serve) -> None:
-    body = b'{"instances": [1, {"left": [' + b"NaN," * 200 + b"-Infinity]}]}"
-    async with serve(Doubler(), predict_endpoint=True) as service:
-        answer = await service.client.post("/predict", content=body, headers=JSON)
-    assert answer.json()["detail"].startswith("201 fields ")
-    assert answer.json()["errors"][99]["field"] == "instances.1.left.99"
-
-
 COUNT = 70_001
 """Rows of a large answer: it is encoded in more than one piece."""
 
@@ -630,10 +399,3 @@ async def test_compressed_bodies_are_unpacked_in_pieces(serve: Serve) -> None:
     assert (cut.status_code, many.status_code) == (400, 400)
     assert "not complete" in cut.json()["error"]
     assert "members" in many.json()["error"]
-
-
-async def test_a_long_number_after_others_is_found(serve: Serve) -> None:
-    body = b'{"instances": [{"left": 1, "right": ' + b"9" * 400 + b"}]}"
-    async with serve(Doubler(), predict_endpoint=True) as service:
-        answer = await service.client.post("/predict", content=body, headers=JSON)
-    assert answer.status_code == 422

@@ -16,15 +16,15 @@ pytestmark = pytest.mark.anyio
 @pytest.mark.parametrize("prefix", ["/iris", "/models/iris"])
 async def test_every_path_is_found(serve: Serve, prefix: str, seen: str) -> None:
     under = prefix if seen else ""
-    async with serve(Doubler(), predict_endpoint=True, root_path=prefix) as service:
+    async with serve(Doubler(), root_path=prefix) as service:
         ask = service.client
         for path in ("/v2", "/v2/health/live", "/metrics", "/docs", "/docs/docs.css"):
             assert (await ask.get(under + path)).status_code == 200, path
         answer = await ask.post(under + INFER, json=rows(1))
         assert answer.json()["outputs"][0]["data"] == [2, 2]
-        wrong = await ask.post(f"{under}/predict", json={"instances": []})
+        wrong = await ask.post(f"{under}/own/orders", json={"count": 0})
         assert wrong.status_code == 422
-        assert wrong.json()["errors"][0]["field"] == "instances"
+        assert wrong.json()["errors"][0]["field"] == "count"
         for path in (f"{under}/no/such/path", f"{prefix}x/v2", f"{prefix}{prefix}/v2"):
             missing = await ask.get(path)
             assert missing.status_code == 404, path
@@ -33,7 +33,7 @@ async def test_every_path_is_found(serve: Serve, prefix: str, seen: str) -> None
         assert under_v2.json().keys() == {"error"}
         document = (await ask.get(f"{under}/openapi.json")).json()
         assert document["servers"] == [{"url": prefix}]
-        assert "/predict" in document["paths"]
+        assert "/own/orders" in document["paths"]
         for path in ("/", "/docs/"):
             assert (await ask.get(under + path)).headers["location"] == f"{prefix}/docs"
         assert (await ask.get(under or "/")).headers["location"] == f"{prefix}/docs"

@@ -1,6 +1,7 @@
 """Fixtures: the service around a model made for a test."""
 
-from collections.abc import AsyncIterator
+import sys
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -8,12 +9,19 @@ from typing import Any, Protocol
 import httpx
 import pytest
 
+import service as package
+from managed.endpoints import ALL_ENDPOINTS, FOR_ANY_MODEL
 from managed.importing import Shell, import_with_stand_ins, isolate
 from managed.support import Doubler, FakeRuntime, Service, running, until_ready, write_model
+from service.core.tensors import Signature, TensorSpec
 from service.core.warmup import DEFAULT_MAX_BATCH_SIZE
 from service.ops.settings import Settings
 
-_DEFAULTS = {"predict_endpoint": False, "max_batch_size": DEFAULT_MAX_BATCH_SIZE}
+Call = Callable[..., tuple[int, str]]
+Describe = Callable[..., tuple[int, str, Path]]
+
+DESCRIBED = Signature((TensorSpec("x", "FP32", (-1, 2)),), (TensorSpec("y", "FP32", (-1, 2)),))
+_DEFAULTS = {**FOR_ANY_MODEL, "max_batch_size": DEFAULT_MAX_BATCH_SIZE}
 
 
 class Start(Protocol):
@@ -48,6 +56,48 @@ def _stand_ins_in_place(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+def model() -> Doubler:
+    return Doubler(signature=DESCRIBED)
+
+
+@pytest.fixture
+def call(
+    shell: Shell,
+    model: Doubler,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Call:
+    """Call the command line; returns its exit code and all it wrote."""
+    monkeypatch.setattr(package, "runtime", FakeRuntime(model), raising=False)
+
+    def call(*arguments: str) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["service", *arguments])
+        try:
+            code: int = shell.command_line.main()
+        except SystemExit as end:
+            code = end.code if isinstance(end.code, int) else 1
+        written = capsys.readouterr()
+        return code, written.out + written.err
+
+    return call
+
+
+@pytest.fixture
+def describe(call: Call, model: Doubler, tmp_path: Path) -> Describe:
+    """Describe the artifact of a model with a signature; returns exit code, text and manifest."""
+    folder = tmp_path / "my models"
+    folder.mkdir()
+    (folder / "doubler.bin").write_bytes(b"twice")
+
+    def describe(signature: Signature, *options: str) -> tuple[int, str, Path]:
+        model.signature = signature
+        names = ("--name", "doubler", "--version", "1")
+        return *call("manifest", str(folder / "doubler.bin"), *names, *options), folder
+
+    return describe
+
+
+@pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Write the artifact of a `Doubler` with its manifest."""
     return write_model(tmp_path / "doubler", Doubler())
@@ -79,6 +129,6 @@ def serve(start: Start, tmp_path: Path, failures: list[str]) -> Serve:
 
 @pytest.fixture
 async def client(serve: Serve) -> AsyncIterator[httpx.AsyncClient]:
-    """Ask the service around a `Doubler`, which also has /predict."""
-    async with serve(Doubler(), predict_endpoint=True) as service:
+    """Ask the service around a `Doubler`, with all endpoints."""
+    async with serve(Doubler(), **ALL_ENDPOINTS) as service:
         yield service.client

@@ -12,7 +12,7 @@ PAGE = "https://page.example"
 OTHER = "https://other.example:8443"
 KEY = "a-key-that-is-long-enough"
 ALLOW = "access-control-allow-origin"
-PATHS = [INFER, "/predict", "/v2/health/ready", "/metrics", "/no/such/path", "/v2/no/such/path"]
+PATHS = [INFER, "/own/orders", "/v2/health/ready", "/metrics", "/no/such/path", "/v2/no/such/path"]
 
 
 def preflight(origin: str, method: str = "POST") -> dict[str, str]:

@@ -12,7 +12,6 @@ import httpx
 import pytest
 
 from managed.conftest import Serve, Start
-from managed.importing import Shell
 from managed.support import ONE_ROW_A_BATCH, Doubler, ask, held, outputs, until
 from service.core.tensors import Tensors
 
@@ -155,37 +154,6 @@ async def test_model_that_ends_itself_at_warm_up_does_not_start(
         await until(lambda: bool(failures))
         assert not service.engine.ready
     assert f"the model ended with {type(ending).__name__}" in failures[0]
-
-
-@pytest.mark.parametrize("ending", ENDINGS[:3], ids=repr)
-@pytest.mark.parametrize("place", ["to_tensors", "to_predictions"])
-async def test_conversion_that_ends_itself_fails_one_request(
-    serve: Serve,
-    shell: Shell,
-    monkeypatch: pytest.MonkeyPatch,
-    failures: list[str],
-    place: str,
-    ending: BaseException,
-) -> None:
-    convert = getattr(shell.main, place)
-
-    def mortal(given: Any) -> Any:
-        values: Sequence[float] = (
-            [each.left for each in given] if place == "to_tensors" else (given["y"] / 2).flat
-        )
-        if ENOUGH in values:
-            raise ending
-        return convert(given)
-
-    monkeypatch.setattr(shell.main, place, mortal)
-    async with serve(Doubler(), predict_endpoint=True) as service:
-        answers = [
-            await service.client.post("/predict", json={"instances": [{"left": left, "right": 1}]})
-            for left in (ENOUGH, 1)
-        ]
-        assert service.engine.ready
-    assert [answer.status_code for answer in answers] == [500, 200]
-    assert failures == []
 
 
 def assert_unavailable(answer: httpx.Response) -> None:

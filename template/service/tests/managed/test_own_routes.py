@@ -56,16 +56,13 @@ async def test_all_that_is_not_open_needs_one_of_the_keys(serve: Serve) -> None:
         ("GET", "/own/items/1"),
         ("HEAD", "/own/items/1"),
         ("POST", "/own/orders"),
-        ("POST", "/predict"),
-        ("GET", "/predict"),
-        ("POST", "/predict/"),
         ("POST", "/v2/models/doubler/infer"),
         ("POST", "/v2/models/doubler/versions/1/infer"),
         ("GET", "/no/such/path"),
         ("DELETE", "/own/items/1"),
     ]
     open_to_all = ["/v2", "/v2/models/doubler", "/v2/models/doubler/ready", "/v2/health/live"]
-    async with serve(Doubler(), predict_endpoint=True, api_keys=f"{KEY},{OTHER}") as service:
+    async with serve(Doubler(), api_keys=f"{KEY},{OTHER}") as service:
         for method, path in guarded:
             for headers in WRONG:
                 answer = await service.client.request(method, path, headers=headers)

@@ -250,6 +250,19 @@ async def test_endpoint_can_be_switched_off(serve: Serve) -> None:
     assert "/predict" not in document["paths"]
 
 
+async def test_schema_of_an_instance_is_pydantics(client: httpx.AsyncClient, shell: Shell) -> None:
+    document: dict[str, Any] = (await client.get("/openapi.json")).json()
+    schema = document["components"]["schemas"]["Instance"]
+    own = shell.main.Instance.model_json_schema()
+    assert "/predict" in document["paths"]
+    assert schema["properties"] == own["properties"]
+    assert schema["required"] == own["required"]
+    assert schema["additionalProperties"] is False
+    assert schema["examples"] == own["examples"]
+    content = document["paths"]["/predict"]["post"]["requestBody"]["content"]
+    assert content["application/json"]["example"] == {"instances": own["examples"]}
+
+
 async def post(client: httpx.AsyncClient, body: bytes) -> httpx.Response:
     return await client.post("/predict", content=body, headers={"content-type": "application/json"})
 

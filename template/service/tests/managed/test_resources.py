@@ -120,7 +120,7 @@ async def test_they_are_closed_after_the_last_batch(serve: Serve, use: Use, shel
     async with serve(model, predict_endpoint=True) as service:
         model.gate.clear()
         instance = shell.main.Instance(left=1, right=0)
-        task = asyncio.create_task(service.app._predictor.predict([instance]))
+        task = asyncio.create_task(service.app._offered["predictor"].predict([instance]))
         await until(lambda: service.engine.pending_rows == 1)
         asyncio.get_running_loop().call_later(0.05, model.gate.set)
     await task
@@ -155,7 +155,7 @@ async def test_client_that_leaves_ends_what_is_awaited(
 ) -> None:
     store = use()
     async with serve(Doubler(), predict_endpoint=True) as service:
-        predictor: Predictor[Any, Any] = service.app._predictor
+        predictor: Predictor[Any, Any] = service.app._offered["predictor"]
         store.gate.clear()
         context = RequestContext(30)
         instance = shell.main.Instance(left=1, right=0)
@@ -176,7 +176,7 @@ async def test_without_a_request_the_timeout_of_the_service_applies(
     async with serve(Doubler(), predict_endpoint=True, request_timeout=0.05) as service:
         store.gate.clear()
         with pytest.raises(DeadlineExceeded), anyio.fail_after(10):
-            await service.app._predictor.predict([shell.main.Instance(left=1, right=0)])
+            await service.app._offered["predictor"].predict([shell.main.Instance(left=1, right=0)])
 
 
 @pytest.mark.parametrize("value", [8, 9], ids=["raises", "is cancelled"])

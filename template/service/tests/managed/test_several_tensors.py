@@ -12,12 +12,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pydantic import BaseModel
 
 from managed.conftest import Serve
 from managed.support import Doubler, Service, until
 from service.core.errors import InferenceFailed, InvalidTensors
-from service.core.predictor import Predictor
 from service.core.tensors import DTYPES, Array, Tensors, TensorSpec
 
 pytestmark = pytest.mark.anyio
@@ -183,33 +181,6 @@ async def test_outputs_are_those_that_were_asked_for_in_their_order(
     assert found == {name: expected([7, 8])[name] for name in wanted}
 
 
-class Item(BaseModel):
-    number: int
-
-
-class Found(BaseModel):
-    doubled: float
-    highest: int
-    label: str
-
-
-def to_tensors(items: Sequence[Item]) -> Tensors:
-    return inputs([item.number for item in items])
-
-
-def to_tensors_of_each(items: Sequence[Item]) -> list[Tensors]:
-    return [inputs([item.number]) for item in items]
-
-
-def to_predictions(outputs: Tensors) -> list[Found]:
-    return [
-        Found(doubled=doubled[0], highest=highest, label=label.decode())
-        for doubled, highest, label in zip(
-            *(outputs[spec.name].tolist() for spec in OUTPUTS), strict=True
-        )
-    ]
-
-
 async def by_json(service: Service, numbers: Sequence[int]) -> None:
     found = await ask(service, inputs(numbers), order=("names", "values", "keys"))
     assert found == expected(numbers)
@@ -231,21 +202,8 @@ async def by_engine(service: Service, numbers: Sequence[int]) -> None:
     assert found == expected(numbers)
 
 
-async def by_predictor(service: Service, numbers: Sequence[int], convert: Any = to_tensors) -> None:
-    predictor = Predictor(service.engine, Item, convert, to_predictions)
-    found = await predictor.predict([Item(number=number) for number in numbers])
-    right = expected(numbers)
-    assert [each.doubled for each in found] == right["doubled"][::2]
-    assert [each.highest for each in found] == right["highest"]
-    assert [each.label for each in found] == right["labels"]
-
-
-async def by_predictor_with_tensors_of_each(service: Service, numbers: Sequence[int]) -> None:
-    await by_predictor(service, numbers, to_tensors_of_each)
-
-
 Way = Callable[[Service, Sequence[int]], Awaitable[None]]
-WAYS: list[Way] = [by_json, by_binary, by_engine, by_predictor, by_predictor_with_tensors_of_each]
+WAYS: list[Way] = [by_json, by_binary, by_engine]
 
 
 async def gathered(
@@ -265,12 +223,17 @@ async def gathered(
 
 
 async def test_requests_of_all_ways_share_batches_and_nothing_else(serve: Serve) -> None:
+    await share_batches(serve, WAYS)
+
+
+async def share_batches(serve: Serve, ways: Sequence[Way]) -> None:
+    """Send requests of several sizes in all ways at a time."""
     model = Several()
     async with serve(model, warmup=False) as service:
         assert service.engine.batched
         number = 0
         requests = []
-        for size, way in itertools.product((1, 2, 3), WAYS):
+        for size, way in itertools.product((1, 2, 3), ways):
             requests.append(way(service, range(number, number + size)))
             number += size
         assert [each async for each in gathered(service, model, requests, number)]

@@ -364,22 +364,6 @@ async def test_inputs_without_a_batch_may_differ_in_their_first_axis(
 
 
 @pytest.mark.anyio
-async def test_instances_of_a_model_without_a_batch_run_one_by_one(serve: Serve) -> None:
-    class Centred(Doubler):
-        def run(self, batch: Tensors) -> Tensors:
-            (x,) = batch.values()
-            self.batches.append(len(x))
-            return {"y": x - x.mean(axis=0) + x[:, ::-1]}
-
-    model = Centred()
-    instances = [{"left": 1, "right": 2}, {"left": 3, "right": 5}]
-    async with serve(model, predict_endpoint=True) as service:
-        answer = await service.client.post("/predict", json={"instances": instances})
-    assert answer.json()["predictions"] == [{"left": 2, "right": 1}, {"left": 5, "right": 3}]
-    assert model.batches == [1, 1]
-
-
-@pytest.mark.anyio
 async def test_examples_beside_the_manifest_are_what_the_model_must_run_on(
     start: Start, folder: Path, failures: list[str]
 ) -> None:

@@ -31,7 +31,7 @@ class InvalidTensors(ServiceError):
 
 
 class Refused(ServiceError):
-    """An instance with a value that your code cannot take. Raise it in predict.py or in a runtime.
+    """An instance with a value that your code cannot take, which may raise it.
 
     ``detail``: what is wrong, for the client. ``field``: which field of the instance, or the path
     to it, such as ``items.0.price``. ``instance``: its index among the instances, or the rows, that

@@ -1,10 +1,10 @@
 """Which of several instances was refused."""
 
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Callable, Generator
 
 from service.core.errors import Refused
 
-_Search = Generator[slice, Refused | None, Refused]
+Search = Generator[slice, Refused | None, Refused]
 
 
 def locate(refused: Refused, count: int, attempt: Callable[[slice], object]) -> Refused:
@@ -13,11 +13,11 @@ def locate(refused: Refused, count: int, attempt: Callable[[slice], object]) -> 
     ``attempt`` raises Refused for a slice that holds such an item. It is called with less and less
     of them, some ``2 * count`` in total. If no item is refused by itself, none is named.
     """
-    search = _search(refused, count)
+    parts = search(refused, count)
     outcome: Refused | None = None
     while True:
         try:
-            part = search.send(outcome)
+            part = parts.send(outcome)
         except StopIteration as end:
             return end.value  # type: ignore[no-any-return]
         outcome = None
@@ -27,25 +27,7 @@ def locate(refused: Refused, count: int, attempt: Callable[[slice], object]) -> 
             outcome = error
 
 
-async def locate_async(
-    refused: Refused, count: int, attempt: Callable[[slice], Awaitable[object]]
-) -> Refused:
-    """Do the same with attempts that are awaited."""
-    search = _search(refused, count)
-    outcome: Refused | None = None
-    while True:
-        try:
-            part = search.send(outcome)
-        except StopIteration as end:
-            return end.value  # type: ignore[no-any-return]
-        outcome = None
-        try:
-            await attempt(part)
-        except Refused as error:
-            outcome = error
-
-
-def _search(refused: Refused, count: int) -> _Search:
+def search(refused: Refused, count: int) -> Search:
     """Yield slices to attempt, take how each was refused, and return the refusal."""
     found, start, stop, certain = refused, 0, count, count == 1
     while found.instance is None and stop - start > 1:

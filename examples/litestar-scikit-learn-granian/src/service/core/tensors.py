@@ -205,11 +205,6 @@ def split(tensors: Tensors, rows: Sequence[int]) -> Iterator[Tensors]:
         start += count
 
 
-def rows_of(tensors: Tensors) -> list[Tensors]:
-    """Split tensors into one part for each row."""
-    return list(split(tensors, [1] * len(next(iter(tensors.values())))))
-
-
 def decode_text(name: str, array: Array) -> Array:
     """Return a BYTES tensor as an object array of ``str``.
 

@@ -1,1 +1,1 @@
-"""Describes an artifact: its manifest, and a first predict.py. Serving imports nothing of it."""
+"""Describes an artifact, for its manifest. Serving uses no more of it than its arguments."""

@@ -16,8 +16,6 @@ from service.core.tensors import (
     TensorSpec,
     batchable,
     check_inputs,
-    join,
-    layout,
 )
 
 FILE_NAME: Final = "examples.npz"
@@ -76,14 +74,6 @@ def read(folder: Path, specs: Sequence[TensorSpec]) -> Iterator[Examples]:
     except Exception as error:
         raise ArtifactError(f"{path} cannot be read: {error}") from error
     yield Examples(tensors, tensors, str(path), given=True)
-
-
-def of_instances(instances: Sequence[Tensors], source: str) -> Examples:
-    """Join the inputs of instances, as far as they have the shape of the first."""
-    first = instances[0]
-    alike = [tensors for tensors in instances if layout(tensors) == layout(first)]
-    has_rows = all(array.ndim for array in first.values())
-    return Examples(join(alike) if has_rows else first, first, source, given=True)
 
 
 def varied(examples: Examples) -> Examples:

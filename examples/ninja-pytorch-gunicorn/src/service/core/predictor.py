@@ -11,12 +11,12 @@ from pydantic import BaseModel
 
 from service.core.engine import Engine
 from service.core.errors import InferenceFailed, InvalidTensors, Refused
-from service.core.examples import Examples, of_instances
+from service.core.examples import Examples
 from service.core.manifest import ModelInfo
-from service.core.refusal import locate, locate_async
+from service.core.refusal import locate, search
 from service.core.request_context import RequestContext
 from service.core.resources import MadeTensors, ToTensors
-from service.core.tensors import Tensors, TensorSpec, check_inputs, join, layout, rows_of, split
+from service.core.tensors import Tensors, TensorSpec, check_inputs, join, layout, split
 from service.core.turns import Turns
 from service.core.uploads import kinds_of_files
 
@@ -131,7 +131,7 @@ class Predictor(Generic[InstanceT, PredictionT]):
         Raises:
             Refused, ServiceError: what `predict` raises.
         """
-        return join(await self._with(rows_of, self._context).predict(instances))
+        return join(await self._with(_rows_of, self._context).predict(instances))
 
     async def _predict(self, instances: Sequence[InstanceT], *, large: bool) -> list[PredictionT]:
         """Predict for instances that the model gets together.
@@ -251,7 +251,7 @@ class Predictor(Generic[InstanceT, PredictionT]):
         try:
             return await tensors
         except Refused as error:
-            raise await locate_async(error, len(instances), attempt) from None
+            raise await _locate(error, len(instances), attempt) from None
 
     def _tensors(self, instances: Sequence[InstanceT]) -> MadeTensors | Awaitable[MadeTensors]:
         try:
@@ -292,7 +292,7 @@ class Predictor(Generic[InstanceT, PredictionT]):
             ]
             for each in tensors:
                 check_inputs(inputs, each)
-            return of_instances(tensors, "the examples of predict.py")
+            return _joined(tensors, "the examples of predict.py")
         except Refused as error:
             raise InvalidTensors(f"predict.py refuses an example of its schema: {error}") from None
         except InvalidTensors as error:
@@ -311,3 +311,34 @@ def _as_many(what: str, found: Sequence[MadeT], instances: int) -> list[MadeT]:
     if len(found) != instances:
         raise InferenceFailed from ValueError(f"{instances} instances gave {len(found)} {what}")
     return list(found)
+
+
+def _joined(instances: Sequence[Tensors], source: str) -> Examples:
+    """Join the inputs of instances, as far as they have the shape of the first."""
+    first = instances[0]
+    alike = [tensors for tensors in instances if layout(tensors) == layout(first)]
+    has_rows = all(array.ndim for array in first.values())
+    return Examples(join(alike) if has_rows else first, first, source, given=True)
+
+
+def _rows_of(tensors: Tensors) -> list[Tensors]:
+    """Split tensors into one part for each row."""
+    return list(split(tensors, [1] * len(next(iter(tensors.values())))))
+
+
+async def _locate(
+    refused: Refused, count: int, attempt: Callable[[slice], Awaitable[object]]
+) -> Refused:
+    """Do what `locate` does with attempts that are awaited."""
+    parts = search(refused, count)
+    outcome: Refused | None = None
+    while True:
+        try:
+            part = parts.send(outcome)
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]
+        outcome = None
+        try:
+            await attempt(part)
+        except Refused as error:
+            outcome = error

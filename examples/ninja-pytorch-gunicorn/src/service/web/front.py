@@ -9,7 +9,7 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
@@ -18,16 +18,13 @@ from service.core.engine import Engine
 from service.core.errors import ServiceError
 from service.core.examples import Examples
 from service.core.manifest import ArtifactError
-from service.core.predictor import Predictor
 from service.core.request_context import RequestContext
-from service.core.resources import Resources
 from service.core.tensors import TensorSpec
-from service.core.turns import pause
-from service.core.uploads import kinds_of_files, set_aside
+from service.core.turns import Turns, pause
 from service.ops import metrics, process
 from service.ops.logs import RequestIdentity, current_request
 from service.ops.settings import PREFIX, Settings
-from service.web import docs, predict_schema
+from service.web import docs
 from service.web.api_keys import ApiKeys
 from service.web.asgi import JSON, Receive, Scope, Send
 from service.web.body import Bodies
@@ -44,13 +41,12 @@ from service.web.errors import (
     problem,
     protocol_error,
 )
-from service.web.forms import Forms
 from service.web.oip import endpoints as oip
 from service.web.openai import embeddings
 from service.web.openai.schemas import is_embedding
 from service.web.openapi import document as openapi
+from service.web.openapi.document import Description
 from service.web.path_prefix import PathPrefix, restore
-from service.web.predict_schema import PredictRequest, PredictResponse
 from service.web.request_cycle import RequestCycle
 from service.web.request_ids import request_id, trace_id
 from service.web.strict_json import ValueLimit, check_json, is_json
@@ -72,27 +68,23 @@ _NUMBER: Final = re.compile(rb"([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,3})
 class Front:
     """The ASGI application around one engine and one framework.
 
-    ``request`` and ``response``: the schemas of /predict.
+    ``turns``: for requests that take long to parse and convert. ``texts``: converts texts for an
+    embedding that does not take them itself.
     """
 
     def __init__(
         self,
         settings: Settings,
         engine: Engine,
-        predictor: Predictor[Any, Any],
-        resources: Resources,
         framework: "Framework",
-        request: type[PredictRequest[Any]],
-        response: type[PredictResponse[Any]],
+        turns: Turns,
+        texts: embeddings.TextConverter | None = None,
     ) -> None:
         self._settings: Final = settings
         self.engine: Final = engine
-        self._predictor: Final = predictor
-        self._resources: Final = resources
         self._framework: Final = framework
-        self._schemas: Final = (request, response)
         self._bodies: Final = Bodies(settings)
-        self._turns: Final = predictor.turns
+        self._turns: Final = turns
         self._oip: Final = oip.Protocol(settings, engine, self._bodies, self._turns)
         self._values: Final = ValueLimit(
             settings.max_predict_values,
@@ -104,15 +96,7 @@ class Front:
             self._bodies,
             self._values,
             self._turns,
-            predictor if settings.predict_endpoint else None,
-        )
-        instance = predict_schema.instance_type(request)
-        takes_files = settings.predict_endpoint and kinds_of_files(instance)
-        self._forms: Final = Forms(instance, settings, self._values) if takes_files else None
-        self._predict_json: Final = (
-            self._bodies.json_limit("Files may be larger in a form, multipart/form-data.")
-            if self._forms
-            else self._bodies.json
+            texts,
         )
         self._keys: Final = ApiKeys(settings.api_keys)
         self._prefix: Final = PathPrefix(settings.root_path)
@@ -123,7 +107,9 @@ class Front:
         )
         self._openapi: Final = dict[str, bytes]()
         """By prefix."""
-        self._state: dict[str, Any] = {"engine": engine, "predictor": predictor}
+        self._offered: Final[dict[str, Any]] = {"engine": engine}
+        """What handlers find in the state of a request, besides what the lifespan yields."""
+        self._state: Mapping[str, Any] = self._offered
         self._in_flight: Final = dict[RequestCycle, None]()
         """In the order of arrival."""
         self._draining = False
@@ -142,19 +128,14 @@ class Front:
         stage = "startup"
         try:
             async with self._framework.lifespan() as state:
-                self._state = {
-                    **(state or {}),
-                    "engine": self.engine,
-                    "predictor": self._predictor,
-                }
+                self._state = {**(state or {}), **self._offered}
                 tasks = [asyncio.create_task(self._start()), asyncio.create_task(self._tick())]
                 await send({"type": "lifespan.startup.complete"})
                 await receive()
                 stage = "shutdown"
                 for task in tasks:
                     task.cancel()
-                await self.engine.close()
-                await self._resources.close()
+                await self._close()
                 self._publish_metrics()
         except Exception as error:
             log.exception("the lifespan of the application failed at %s", stage)
@@ -166,22 +147,25 @@ class Front:
     async def _start(self) -> None:
         """Make the engine ready while probes are answered already. If it fails, end the service."""
         try:
-            if self._forms:
-                self._forms.check_libraries()
-            await self._resources.open()
-            await self.engine.start(self._examples_for)
+            await self._open()
         except (ArtifactError, ServiceError, process.CannotStart) as error:
             process.fail(str(error))
         except Exception as error:
             log.exception("the model could not be loaded")
             process.fail(f"the model could not be loaded: {error}")
 
+    async def _open(self) -> None:
+        """Load the model."""
+        await self.engine.start(self._examples_for)
+
     async def _examples_for(self, inputs: Sequence[TensorSpec]) -> Examples | None:
         """Check that the service fits the model, and return examples of its inputs, if any."""
         self._embeddings.check()
-        if not self._settings.predict_endpoint:
-            return None
-        return await self._predictor.examples_for(inputs)
+        return None
+
+    async def _close(self) -> None:
+        """Finish what was accepted."""
+        await self.engine.close()
 
     async def _tick(self) -> None:
         """Publish metrics, notice a drain, and check what takes longer than a tick."""
@@ -282,10 +266,8 @@ class Front:
             await cycle.respond(307, [(b"location", location.encode("latin-1"))], b"")
         elif self._is_of_openai(path):
             await self._answer_embeddings(cycle, scope, headers)
-        elif _is_predict(path):
-            await self._answer_predict(cycle, scope, headers)
         else:
-            await self._answer_own_route(cycle, scope, headers)
+            await self._answer_by_framework(cycle, scope, headers)
 
     async def _answer_oip(
         self, cycle: RequestCycle, scope: Scope, headers: dict[bytes, bytes]
@@ -296,36 +278,6 @@ class Front:
             self._keys.check(headers)
             self._apply_request_timeout(cycle.context, headers)
         await self._oip(endpoint, scope, headers, cycle)
-
-    async def _answer_predict(
-        self, cycle: RequestCycle, scope: Scope, headers: dict[bytes, bytes]
-    ) -> None:
-        self._keys.check(headers)
-        # Some routers also find /predict at /predict/ and at //predict.
-        if not self._settings.predict_endpoint or scope["path"] != predict_schema.PATH:
-            raise NotFound
-        cycle.route = predict_schema.PATH
-        if scope["method"] != "POST":
-            raise MethodNotAllowed(["POST"])
-        content_type = _content_type(scope)
-        has_json = is_json(content_type)
-        if not has_json:
-            if not self._forms:
-                raise UnsupportedMediaType("The body must be application/json.")
-            self._forms.check_content_type(content_type)
-        self._apply_request_timeout(cycle.context, headers)
-        limit = self._predict_json if has_json else self._bodies.any
-        body = await self._bodies.read(cycle, headers, limit)
-        if not body:
-            raise Malformed("The body is empty.")
-        if has_json or not self._forms:
-            await self._check_and_call(cycle, scope, body, is_predict=True)
-            return
-        body, files = await self._forms.read(
-            body, content_type, self._max_instances, self._turns.turn(cycle.context, at_once=True)
-        )
-        with set_aside(files):
-            await self._check_and_call(cycle, _with_json(scope, body), body, is_predict=True)
 
     def _is_of_openai(self, path: str) -> bool:
         """Return whether a path belongs to OpenAI's API. The owner's routes come first."""
@@ -344,53 +296,38 @@ class Front:
         cycle.route = embeddings.PATH
         if scope["method"] != "POST":
             raise MethodNotAllowed(["POST"])
-        if not is_json(_content_type(scope)):
+        if not is_json(content_type(scope)):
             raise UnsupportedMediaType("The body must be application/json.")
         self._apply_request_timeout(cycle.context, headers)
         await self._embeddings(headers, cycle, self._max_instances)
 
-    async def _answer_own_route(
+    async def _answer_by_framework(
         self, cycle: RequestCycle, scope: Scope, headers: dict[bytes, bytes]
     ) -> None:
         self._keys.check(headers)
-        has_json = is_json(_content_type(scope))
+        has_json = is_json(content_type(scope))
         body = await self._bodies.read(
             cycle, headers, self._bodies.json if has_json else self._bodies.any
         )
         try:
             if body and has_json:
-                await self._check_and_call(cycle, scope, body, is_predict=False)
+                await self._check_and_call(cycle, scope, body)
             else:
                 await self._call_framework(cycle, scope, body)
         finally:
             cycle.route = self._framework.route_template(scope) or cycle.route
 
-    async def _check_and_call(
-        self, cycle: RequestCycle, scope: Scope, body: bytes, *, is_predict: bool
-    ) -> None:
+    async def _check_and_call(self, cycle: RequestCycle, scope: Scope, body: bytes) -> None:
         """Check JSON and give it to the framework, a large one in its turn."""
-        max_instances = self._max_instances if is_predict else None
         if not await self._values.check(body, len(body)):
-            check_json(body, max_instances)
+            check_json(body)
             await self._call_framework(cycle, scope, body)
             return
         cycle.context.large = True
         async with self._turns.turn(cycle.context):
-            document = check_json(body, max_instances)
+            check_json(body)
             await pause()
-            if is_predict and self._forms:
-                shorter, files = await self._forms.set_aside(document)
-                del document
-                if files:
-                    if not await self._values.check(shorter, len(shorter)):
-                        cycle.context.large = False
-                        self._turns.end(cycle.context)
-                    with set_aside(files):
-                        await self._call_framework(cycle, _with_json(scope, shorter), shorter)
-                    return
-            await self._call_framework(
-                cycle, scope, body, None if is_predict else self._end_turn_soon
-            )
+            await self._call_framework(cycle, scope, body, self._end_turn_soon)
 
     @property
     def _max_instances(self) -> int:
@@ -402,7 +339,7 @@ class Front:
         """End the turn of a request to an owner's route, which may wait for anything once it runs.
 
         Frameworks receive, parse and validate without a pause, so that the next step of the event
-        loop finds that done. The predictor ends the turn of a request to /predict.
+        loop finds that done.
         """
         asyncio.get_running_loop().call_soon(self._turns.end, context)
 
@@ -459,7 +396,11 @@ class Front:
         if root_path is None:
             root_path = self._settings.root_path
         theirs = self._framework.openapi()
-        return openapi.document(self._settings, theirs, *self._schemas, root_path=root_path)
+        return openapi.document(theirs, self._description(), root_path=root_path)
+
+    def _description(self) -> Description:
+        """Describe what the service has besides the owner's routes."""
+        return Description(self._settings)
 
     def _log_access(self, method: str, path: str, cycle: RequestCycle, seconds: float) -> None:
         wanted = self._settings.access_log
@@ -485,10 +426,6 @@ class Front:
         )
 
 
-def _is_predict(path: str) -> bool:
-    return path == predict_schema.PATH or path.replace("/", "") == predict_schema.PATH[1:]
-
-
 def _body_length(headers: dict[bytes, bytes]) -> int | None:
     """Return how many bytes of a body a request announces, None if it does not tell."""
     if b"transfer-encoding" in headers:
@@ -497,7 +434,7 @@ def _body_length(headers: dict[bytes, bytes]) -> int | None:
     return int(declared) if declared.isdigit() else None
 
 
-def _content_type(scope: Scope) -> bytes:
+def content_type(scope: Scope) -> bytes:
     """Return the content type of the body of a request, nothing if it is not given.
 
     Raises:
@@ -507,14 +444,6 @@ def _content_type(scope: Scope) -> bytes:
     if len(types) > 1:
         raise Malformed("A request may have one Content-Type.")
     return types[0] if types else b""
-
-
-def _with_json(scope: Scope, body: bytes) -> Scope:
-    """Return the scope of a request whose body is this JSON instead."""
-    replaced = (b"content-type", b"content-length", b"transfer-encoding")
-    headers = [header for header in scope["headers"] if header[0] not in replaced]
-    length = (b"content-length", str(len(body)).encode("ascii"))
-    return {**scope, "headers": [*headers, JSON, length]}
 
 
 def _origin_form(scope: Scope) -> Scope:

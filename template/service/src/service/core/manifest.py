@@ -83,7 +83,7 @@ class Manifest(BaseModel):
     ``pad_batches``: whether a batch is filled up to the next size that warm-up runs, for runtimes
     that compile the model for each size.
     ``task``: ``embedding`` if the model makes a vector of each text, so that the service answers
-    /v1/embeddings too. If its input is not the text itself, predict.py makes it of the text.
+    /v1/embeddings too. If its input is not the text itself, the service makes it of the text.
     ``parameters``: further options of the runtime, such as the types that skops may construct.
     """
 

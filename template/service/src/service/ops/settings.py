@@ -22,15 +22,14 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
+from service.ops.endpoint_settings import OWN_PATHS, EndpointSettings
+
 PREFIX: Final = "SERVICE_"
 ENV_FILE: Final = ".env"
 
 _SERVICE_LINK: Final = re.compile(r"\A(?:tcp|udp|sctp)://")
 
 _PATH_PREFIX: Final = re.compile(r"(/(?!\.\.?(/|\Z))[A-Za-z0-9._~-]+)+")
-_OWN_PATHS: Final = frozenset({"docs", "metrics", "openapi.json", "predict", "v2"})
-"""First segments of the service's own paths. With a prefix that is one of them, a path could be
-meant with or without it."""
 _ORIGIN: Final = re.compile(r"[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
 _DEFAULT_PORT: Final = re.compile(r"\A(http://.*:80|https://.*:443)\Z")
 
@@ -42,8 +41,8 @@ class SettingsInvalid(Exception):
     """The settings cannot be used. The text has one line for each wrong variable."""
 
 
-class Settings(BaseSettings):
-    """What may differ from one deployment of the service to another."""
+class ServiceSettings(BaseSettings):
+    """What may differ from one deployment to another, whatever endpoints the service has."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX, env_file=ENV_FILE, env_file_encoding="utf-8", extra="ignore"
@@ -133,10 +132,6 @@ class Settings(BaseSettings):
         le=1024,
         description="Threads of the runtime per worker; 0: the worker's share of the CPUs",
     )
-    predict_endpoint: bool = Field(
-        default=True,
-        description="Serve /predict; switch it off for a model that predict.py does not describe",
-    )
     warmup: bool = Field(default=True, description="Run every batch size once before being ready")
 
     request_timeout: Seconds = Field(
@@ -181,14 +176,6 @@ class Settings(BaseSettings):
         description="Largest number of values in JSON under /v2, counted by its commas, opening "
         "brackets and (for nine each) colons, and of elements in BYTES tensors; other binary "
         "tensors may have more",
-    )
-    max_predict_values: PositiveInt = Field(
-        default=100_000,
-        description="Largest number of values in JSON for /predict and your routes, counted by its "
-        "commas, colons and opening brackets",
-    )
-    max_instances: PositiveInt = Field(
-        default=10_000, description="Largest number of instances in a request to /predict"
     )
     max_tensors: PositiveInt = Field(
         default=64, description="Largest number of input tensors in a request"
@@ -236,7 +223,7 @@ class Settings(BaseSettings):
                 "it must begin with / and not end with one, and have only letters, digits and "
                 "'-', '.', '_', '~' between slashes"
             )
-        if (first := prefix.split("/")[1]) in _OWN_PATHS:
+        if (first := prefix.split("/")[1]) in OWN_PATHS:
             raise ValueError(f"it must not begin with /{first}, where the service has a path")
         return prefix
 
@@ -312,6 +299,10 @@ class Settings(BaseSettings):
                     f"{PREFIX}TLS_CERTIFICATE and {PREFIX}TLS_KEY cannot be used: {error}"
                 ) from None
         return self
+
+
+class Settings(EndpointSettings, ServiceSettings):
+    """What may differ from one deployment of the service to another."""
 
 
 def _no_passphrase() -> str:

@@ -1,21 +1,20 @@
 """``POST /v1/embeddings``: texts in, vectors out, for clients of OpenAI's API.
 
 It exists where the manifest says that the model is an embedding. Where the model takes texts, they
-are its input; where it takes something else, such as ids of tokens, predict.py makes that of them.
+are its input; where it takes something else, such as ids of tokens, a `TextConverter` makes that.
 """
 
 import base64
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import numpy as np
 import orjson
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from service.core.engine import Engine
 from service.core.errors import InferenceFailed, NotReady, Refused, TooLarge
 from service.core.manifest import ArtifactError, Manifest
-from service.core.predictor import Predictor
 from service.core.request_context import RequestContext
 from service.core.tensors import Array, Tensors
 from service.core.turns import Turns, pause
@@ -29,6 +28,10 @@ from service.web.strict_json import ValueLimit, parse_json
 
 PREFIX: Final = "/v1/"
 PATH: Final = "/v1/embeddings"
+NOT_OF_TEXTS: Final = (
+    "the model is an embedding, says its manifest, but nothing makes its inputs of a text: "
+    "it must take texts itself"
+)
 
 _TOKENS: Final = "tokens"
 """The output with the number of tokens of each text, if the model has it."""
@@ -37,12 +40,29 @@ _VALUES_AT_ONCE: Final = 50_000
 """Numbers that are written as JSON before the event loop does what waits."""
 
 
+class TextConverter(Protocol):
+    """Makes the inputs of a model that does not take texts itself."""
+
+    def check(self) -> None:
+        """Check that it can.
+
+        Raises:
+            ArtifactError: it cannot.
+        """
+
+    async def infer(self, texts: Sequence[str], context: RequestContext) -> Tensors:
+        """Run the model on what becomes of texts, row for row.
+
+        Raises:
+            Refused: a text cannot be converted; the error has its place.
+        """
+
+
 class Embeddings:
     """Answers the endpoint with the model of an engine.
 
     ``bodies`` reads the requests, ``values`` limits them, and ``turns`` has one large request at a
-    time. ``predictor``: converts the texts that the model does not take itself; None if nothing
-    does.
+    time. ``texts``: converts them if the model does not take them itself; None if nothing does.
     """
 
     def __init__(
@@ -51,15 +71,13 @@ class Embeddings:
         bodies: Bodies,
         values: ValueLimit,
         turns: Turns,
-        predictor: Predictor[Any, Any] | None,
+        texts: TextConverter | None,
     ) -> None:
         self._engine: Final = engine
         self._bodies: Final = bodies
         self._values: Final = values
         self._turns: Final = turns
-        self._predictor: Final = predictor
-        self._field: Final = _text_field(predictor.instance) if predictor else None
-        """The field of an instance that gets the text, None if there is no such field."""
+        self._texts: Final = texts
 
     def check(self) -> None:
         """Check that texts can become the inputs of a model that is an embedding.
@@ -68,12 +86,11 @@ class Embeddings:
             ArtifactError: they cannot.
         """
         manifest = self._engine.manifest
-        if is_embedding(manifest) and not manifest.takes_texts and not self._field:
-            raise ArtifactError(
-                "the model is an embedding, says its manifest, but nothing makes its inputs of a "
-                "text: it must take texts itself (BYTES [-1]), or Instance in predict.py must have "
-                "one required field, a str, and SERVICE_PREDICT_ENDPOINT be true"
-            )
+        if not is_embedding(manifest) or manifest.takes_texts:
+            return
+        if self._texts is None:
+            raise ArtifactError(f"{NOT_OF_TEXTS} (BYTES [-1])")
+        self._texts.check()
 
     async def __call__(
         self, headers: dict[bytes, bytes], cycle: RequestCycle, max_texts: int
@@ -109,7 +126,9 @@ class Embeddings:
         if manifest.takes_texts:
             outputs = await self._embed(manifest.inputs[0].name, texts, cycle.context)
         else:
-            outputs = await self._convert_and_embed(texts, cycle.context)
+            if self._texts is None:
+                raise NotReady  # `check` has ended the start
+            outputs = await self._texts.infer(texts, cycle.context)
         array = np.ascontiguousarray(outputs[vectors.name], dtype="<f4")
         if not np.isfinite(array).all():
             raise InferenceFailed from ValueError("an embedding has a value that is not finite")
@@ -136,28 +155,6 @@ class Embeddings:
                 error.instance = row
                 raise
         return {key: np.concatenate([each[key] for each in found]) for key in found[0]}
-
-    async def _convert_and_embed(self, texts: Sequence[str], context: RequestContext) -> Tensors:
-        """Run the model on what predict.py makes of the texts."""
-        if self._predictor is None or self._field is None:
-            raise NotReady  # `check` has ended the start
-        schema = self._predictor.instance
-        instances = []
-        for index, text in enumerate(texts):
-            try:
-                instances.append(schema.model_validate({self._field: text}, by_name=True))
-            except ValidationError as error:
-                reason = error.errors(include_url=False, include_input=False)[0]["msg"]
-                raise Refused(reason, instance=index) from None
-        return await self._predictor.with_context(context).infer(instances)
-
-
-def _text_field(instance: type[BaseModel]) -> str | None:
-    """Return the name of the one field that an instance must have, if that is a text."""
-    required = [name for name, field in instance.model_fields.items() if field.is_required()]
-    if len(required) != 1 or instance.model_fields[required[0]].annotation is not str:
-        return None
-    return required[0]
 
 
 def _parse(body: bytes) -> EmbeddingsRequest:

@@ -1,4 +1,4 @@
-"""The OpenAPI document: /predict, the protocol, and the owner's routes.
+"""The OpenAPI document: the protocol, and the owner's routes.
 
 The framework describes only the owner's routes. Whatever every service has is described here, so
 that the document is the same with every framework. The schemas are pydantic's.
@@ -8,17 +8,13 @@ import json
 from collections.abc import Sequence
 from typing import Any, Final
 
-from pydantic import BaseModel, create_model
+from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from service.core import manifest
 from service.core.manifest import ArtifactError, Manifest
 from service.core.tensors import TensorSpec
-from service.core.uploads import kinds_of_files
 from service.ops.settings import Settings
-from service.web import predict_schema
-from service.web.instance_fields import InstanceFields
-from service.web.multipart import FORM
 from service.web.openai import embeddings
 from service.web.openai.schemas import (
     EmbeddingsRequest,
@@ -37,17 +33,25 @@ from service.web.openapi.schemas import (
     RouteProblem,
     ServerMetadata,
 )
-from service.web.predict_schema import PredictRequest, PredictResponse, instance_type
 from service.web.service_info import service_info
 
 Document = dict[str, Any]
+Models = dict[type[BaseModel], JsonSchemaMode]
 
 PATH: Final = "/openapi.json"
 
+JSON: Final = "application/json"
+PROBLEM: Final = "application/problem+json"
+REQUEST_TIMEOUT: Final = {
+    "name": "Request-Timeout",
+    "in": "header",
+    "description": "Seconds after which the client does not need the answer any more; it can "
+    "shorten the service's own timeout, not lengthen it",
+    "schema": {"type": "number", "exclusiveMinimum": 0},
+}
+
 _SCHEMAS: Final = "#/components/schemas/"
 _METHODS: Final = frozenset({"get", "put", "post", "delete", "options", "head", "patch", "trace"})
-_JSON: Final = "application/json"
-_PROBLEM: Final = "application/problem+json"
 _BINARY: Final = {
     "application/octet-stream": {
         "schema": {
@@ -62,19 +66,11 @@ _JSON_LENGTH_HEADER: Final = {
     "description": "Bytes of JSON before the binary data; without it, all of the body is JSON",
     "schema": {"type": "integer", "minimum": 0},
 }
-_REQUEST_TIMEOUT: Final = {
-    "name": "Request-Timeout",
-    "in": "header",
-    "description": "Seconds after which the client does not need the answer any more; it can "
-    "shorten the service's own timeout, not lengthen it",
-    "schema": {"type": "number", "exclusiveMinimum": 0},
-}
 _RETRY_AFTER: Final = {
     "description": "Seconds until another attempt has a fair chance",
     "schema": {"type": "integer", "minimum": 1},
 }
 _TAGS: Final = {
-    "prediction": "Predictions for instances",
     "embeddings": "Vectors of texts, in the form of OpenAI's API",
     "inference": "Tensors in and out: the Open Inference Protocol V2",
     "operations": "Probes and metrics",
@@ -94,7 +90,7 @@ _FAILURES: Final = {
     503: "The model is not ready, or the queue is full or too long for the deadline",
     504: "The deadline passed before the model was done",
 }
-_MODELS: Final[dict[type[BaseModel], JsonSchemaMode]] = {
+_MODELS: Final[Models] = {
     InferenceRequest: "validation",
     InferenceResponse: "validation",
     Liveness: "validation",
@@ -109,20 +105,12 @@ _EXAMPLE_ELEMENTS: Final = 64
 """Largest number of elements of a tensor in an example."""
 
 
-def document(
-    settings: Settings,
-    framework_document: Document,
-    request: type[PredictRequest[Any]],
-    response: type[PredictResponse[Any]],
-    *,
-    root_path: str = "",
-) -> Document:
+def document(framework_document: Document, ours: "Description", *, root_path: str = "") -> Document:
     """Describe the service.
 
-    ``framework_document``: the framework's description of the owner's routes. ``request`` and
-    ``response``: the schemas of /predict. ``root_path``: the prefix that clients see.
+    ``framework_document``: the framework's description of the owner's routes. ``ours``: what there
+    is besides. ``root_path``: the prefix that clients see.
     """
-    ours = _Description(settings, request, response)
     components = ours.components()
     theirs = _without_collisions(framework_document, components["schemas"])
     paths = theirs.get("paths", {})
@@ -141,47 +129,41 @@ def document(
             "version": info.version,
         },
         **servers,
-        "tags": [
-            {"name": name, "description": text}
-            for name, text in _TAGS.items()
-            if name != "embeddings" or ours.is_embedding
-        ],
+        "tags": [{"name": name, "description": text} for name, text in ours.tags().items()],
         "paths": paths | ours.paths(),
         "components": components,
     }
 
 
-class _Description:
+class Description:
     """The parts of the document that every service has."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        request: type[PredictRequest[Any]],
-        response: type[PredictResponse[Any]],
-    ) -> None:
+    def __init__(self, settings: Settings) -> None:
         self._settings: Final = settings
-        # A subclass, because a generic model has no description, and a name with its parameters.
-        self._request: Final = create_model(
-            PredictRequest.__name__, __base__=request, __doc__=PredictRequest.__doc__
-        )
-        self._response: Final = create_model(
-            PredictResponse.__name__, __base__=response, __doc__=PredictResponse.__doc__
-        )
         self._manifest: Final = _read_manifest(settings)
-        self.is_embedding: Final = self._manifest is not None and is_embedding(self._manifest)
-        models: dict[type[BaseModel], JsonSchemaMode] = dict(_MODELS)
-        if self.is_embedding:
-            models |= dict.fromkeys(
-                (EmbeddingsRequest, EmbeddingsResponse, OpenAIError), "validation"
-            )
-        if settings.predict_endpoint:
-            models |= {self._request: "validation", self._response: "serialization"}
+        self._is_embedding: Final = self._manifest is not None and is_embedding(self._manifest)
         references, definitions = models_json_schema(
-            list(models.items()), ref_template=_SCHEMAS + "{model}"
+            list(self._models().items()), ref_template=_SCHEMAS + "{model}"
         )
         self._schemas: Final[Document] = definitions["$defs"]
         self._references: Final = {model: schema for (model, _), schema in references.items()}
+
+    def _models(self) -> Models:
+        """Return the models whose schemas the document has."""
+        if not self._is_embedding:
+            return _MODELS
+        return {
+            **_MODELS,
+            EmbeddingsRequest: "validation",
+            EmbeddingsResponse: "validation",
+            OpenAIError: "validation",
+        }
+
+    def tags(self) -> dict[str, str]:
+        """Return the groups of operations, with what they are for."""
+        return {
+            name: text for name, text in _TAGS.items() if name != "embeddings" or self._is_embedding
+        }
 
     def components(self) -> Document:
         components: Document = {"schemas": self._schemas}
@@ -196,9 +178,7 @@ class _Description:
             "version", "Version of the model", model.version if model else None
         )
         paths: Document = {}
-        if self._settings.predict_endpoint:
-            paths[predict_schema.PATH] = {"post": self._predict()}
-        if model and self.is_embedding:
+        if model and self._is_embedding:
             paths[embeddings.PATH] = {"post": self._embeddings(model)}
         paths["/v2"] = {"get": self._server()}
         for path, prefix, parameters in (
@@ -217,66 +197,30 @@ class _Description:
         """Add what every route of the service has to an operation of the owner's."""
         failure = operation.setdefault("responses", {}).setdefault("default", {})
         failure.setdefault("description", "Problem")
-        failure.setdefault("content", self._content(RouteProblem, _PROBLEM))
+        failure.setdefault("content", self._content(RouteProblem, PROBLEM))
         self._secure(operation)
-
-    def _predict(self) -> Document:
-        content = self._content(self._request)
-        instance = instance_type(self._request)
-        if examples := instance.model_json_schema().get("examples"):
-            ordered = [_in_field_order(instance, each) for each in examples]
-            content[_JSON]["example"] = {"instances": ordered}
-        content |= self._files(instance)
-        operation = {
-            "operationId": "predict",
-            "tags": ["prediction"],
-            "summary": "Predict instances",
-            "description": "Returns one prediction for each instance, in their order.",
-            "parameters": [_REQUEST_TIMEOUT],
-            "requestBody": {"required": True, "content": content},
-            "responses": {
-                "200": self._success(self._response),
-                **self._failures(Problem, _PROBLEM, 400, 401, 413, 415, 422, 500, 503, 504),
-            },
-        }
-        return self._secure(operation)
 
     def _embeddings(self, model: Manifest) -> Document:
         content = self._content(EmbeddingsRequest)
-        content[_JSON]["example"] = {"model": model.name, "input": ["text"]}
+        content[JSON]["example"] = {"model": model.name, "input": ["text"]}
         operation = {
             "operationId": "embeddings",
             "tags": ["embeddings"],
             "summary": "Embed texts",
             "description": "Returns one embedding for each text, as OpenAI's API does.",
-            "parameters": [_REQUEST_TIMEOUT],
+            "parameters": [REQUEST_TIMEOUT],
             "requestBody": {"required": True, "content": content},
             "responses": {
                 "200": self._success(EmbeddingsResponse),
-                **self._failures(OpenAIError, _JSON, 400, 401, 404, 413, 415, 500, 503, 504),
+                **self._failures(OpenAIError, JSON, 400, 401, 404, 413, 415, 500, 503, 504),
             },
         }
         return self._secure(operation)
 
-    def _files(self, instance: type[BaseModel]) -> Document:
-        """Describe bodies that are not JSON, nothing if instances hold no files."""
-        if not kinds_of_files(instance):
-            return {}
-        schema = self._schemas[PredictRequest.__name__]["properties"]["instances"]["items"]
-        fields = InstanceFields({**schema, "$defs": self._schemas})
-        if not fields.files:
-            return {}
-        content: Document = {FORM: {"schema": fields.form()}}
-        if fields.body:
-            name, field = fields.body
-            file = {"type": "string", "format": "binary", "description": f"The file of '{name}'"}
-            content[field.media_type] = {"schema": file}
-        return content
-
     def _infer(self, prefix: str, parameters: list[Document], model: Manifest | None) -> Document:
         content = self._content(InferenceRequest)
         if example := model and _example_request(model.input_specs()):
-            content[_JSON]["example"] = example
+            content[JSON]["example"] = example
         success = self._success(InferenceResponse)
         success["content"] |= _BINARY
         success["headers"] = {_JSON_LENGTH: _JSON_LENGTH_HEADER}
@@ -288,12 +232,12 @@ class _Description:
             "parameters": [
                 *parameters,
                 {"name": _JSON_LENGTH, "in": "header", **_JSON_LENGTH_HEADER},
-                _REQUEST_TIMEOUT,
+                REQUEST_TIMEOUT,
             ],
             "requestBody": {"required": True, "content": content | _BINARY},
             "responses": {
                 "200": success,
-                **self._failures(ProtocolError, _JSON, 400, 401, 404, 413, 415, 500, 503, 504),
+                **self._failures(ProtocolError, JSON, 400, 401, 404, 413, 415, 500, 503, 504),
             },
         }
         return self._secure(operation)
@@ -306,7 +250,7 @@ class _Description:
             "parameters": parameters,
             "responses": {
                 "200": self._success(ModelMetadata),
-                **self._failures(ProtocolError, _JSON, 404, 503),
+                **self._failures(ProtocolError, JSON, 404, 503),
             },
         }
 
@@ -334,7 +278,7 @@ class _Description:
             "parameters": parameters,
             "responses": {
                 "200": self._success(Readiness),
-                **(self._failures(ProtocolError, _JSON, 404) if parameters else {}),
+                **(self._failures(ProtocolError, JSON, 404) if parameters else {}),
                 "503": {"description": "Not ready", "content": self._content(Readiness)},
             },
         }
@@ -352,18 +296,13 @@ class _Description:
             failures["503"]["headers"] = {"Retry-After": _RETRY_AFTER}
         return failures
 
-    def _content(self, model: type[BaseModel], media_type: str = _JSON) -> Document:
+    def _content(self, model: type[BaseModel], media_type: str = JSON) -> Document:
         return {media_type: {"schema": self._references[model]}}
 
     def _secure(self, operation: Document) -> Document:
         if self._settings.api_keys:
             operation["security"] = [{scheme: []} for scheme in _SECURITY_SCHEMES]
         return operation
-
-
-def _in_field_order(instance: type[BaseModel], example: Document) -> Document:
-    """Undo the alphabetical order that pydantic gives to the keys of an example."""
-    return {name: example[name] for name in instance.model_fields if name in example} | example
 
 
 def _metrics() -> Document:

@@ -5,14 +5,13 @@ from pathlib import Path
 
 import httpx
 import pytest
-from managed.importing import import_main, isolate, predict_is_on
+from managed.importing import import_main, isolate
 from managed.support import running, until_ready
 
 from service.ops import process
 from service.ops.settings import Settings
 
 PROJECT = Path(__file__).parents[1]
-PREDICT_ENDPOINT = predict_is_on(PROJECT)
 
 
 @pytest.fixture
@@ -34,17 +33,9 @@ def failures(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 @pytest.fixture
-def predict_endpoint() -> None:
-    """Skip the test if the service has no /predict."""
-    if not PREDICT_ENDPOINT:
-        pytest.skip("SERVICE_PREDICT_ENDPOINT is false")
-
-
-@pytest.fixture
 async def client(failures: list[str]) -> AsyncIterator[httpx.AsyncClient]:
-    """Ask the service with your model, your schema and your routes."""
-    settings = Settings(model_dir=PROJECT / "models", predict_endpoint=PREDICT_ENDPOINT)
-    app = import_main().create_app(settings)
+    """Ask the service with your model and your routes."""
+    app = import_main().create_app(Settings(model_dir=PROJECT / "models"))
     async with running(app) as service:
         await until_ready(service, failures)
         yield service.client

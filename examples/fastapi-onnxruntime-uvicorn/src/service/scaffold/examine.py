@@ -1,34 +1,48 @@
-"""``python -m service manifest``: looks into an artifact, runs it, and writes its manifest."""
+"""Looks into an artifact and runs it, for its manifest."""
 
 import argparse
-import shlex
-import sys
-from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
 from service.core import artifact_kinds, cpu, examples, manifest, trial
+from service.core.examples import Examples
 from service.core.load import load
 from service.core.manifest import ArtifactError, Manifest
-from service.core.run import checked
-from service.core.tensors import Feature, Signature, TensorSpec
+from service.core.run import Run, checked
+from service.core.tensors import Signature, TensorSpec
+from service.core.trial import Verdict
 from service.ops.settings import Settings
-from service.scaffold import mlflow, project
-from service.scaffold.first_predict import write_first_predict
-from service.scaffold.plan import named_columns
+from service.scaffold import mlflow
 from service.scaffold.tensors import check_renamed, choose
 
 if TYPE_CHECKING:
     from service.interfaces import Runtime
 
 
-def describe(arguments: argparse.Namespace, runtime: "Runtime") -> None:
-    """Write the manifest of an artifact, and say what is in it.
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """An artifact that was looked into and run.
+
+    ``found``: what it says of itself. ``described``: its manifest, which is not written yet.
+    ``candidates``: inputs that ``run`` may take.
+    """
+
+    artifact: Path
+    found: Signature
+    described: Manifest
+    run: Run
+    candidates: list[Examples]
+    verdict: Verdict
+
+
+def examine(arguments: argparse.Namespace, runtime: "Runtime") -> Examined:
+    """Look into the artifact that the arguments name, and run it.
 
     Raises:
-        ArtifactError: the artifact cannot be served, or not as the arguments say.
+        ArtifactError: it cannot be served, or not as the arguments say.
     """
     artifact = Path(arguments.file)
     if not artifact.exists():
@@ -49,20 +63,13 @@ def describe(arguments: argparse.Namespace, runtime: "Runtime") -> None:
         *examples.made_up(inputs, model.signature.features),
     ]
     verdict = trial.try_out(run, described, candidates)
-    said = []
-    if _wants_predict(arguments, artifact):
-        said = write_first_predict(
-            project.find(artifact),
-            described,
-            run,
-            candidates,
-            columns=_columns(arguments, artifact, described, found),
-            classes=found.classes,
-            json_outputs=_names(described, found.json_outputs),
-            batched=verdict.batched,
-            force=arguments.force,
-        )
-    path = described.write(artifact.parent)
+    return Examined(artifact, found, described, run, candidates, verdict)
+
+
+def write(examined: Examined) -> None:
+    """Write the manifest beside the artifact, and say what is in it."""
+    described, verdict = examined.described, examined.verdict
+    path = described.write(examined.artifact.parent)
     print(f"{path}: {described.name} {described.version}")
     for kind, specs in (("input", described.inputs), ("output", described.outputs)):
         for spec in specs:
@@ -71,43 +78,6 @@ def describe(arguments: argparse.Namespace, runtime: "Runtime") -> None:
         print("  requests may share a batch" + (f": {verdict.reason}" if verdict.reason else ""))
     else:
         print(f"  requests run one at a time: {verdict.reason}")
-    for line in said:
-        print(line)
-    endpoint = "" if said else "SERVICE_PREDICT_ENDPOINT=false "
-    folder = shlex.quote(str(artifact.parent))
-    print(f"Serve it: SERVICE_MODEL_DIR={folder} {endpoint}python -m service")
-
-
-def _wants_predict(arguments: argparse.Namespace, artifact: Path) -> bool:
-    """Return whether to write predict.py; ask at a terminal, if nothing of the owner is there."""
-    if arguments.write_predict or arguments.columns or arguments.force:
-        return True
-    if not sys.stdin.isatty():
-        return False
-    try:
-        folder = project.find(artifact)
-    except ArtifactError:
-        return False
-    if not project.is_seed(folder, project.PREDICT):
-        return False
-    answer = input(f"Write a first {project.PREDICT} for it, and {project.GOLDEN}? [y/N] ")
-    return answer.strip().lower() in ("y", "yes")
-
-
-def _names(described: Manifest, in_artifact: Sequence[str]) -> list[str]:
-    """Return the names in the manifest of outputs of the artifact."""
-    outputs = described.outputs
-    return [tensor.name for tensor in outputs if tensor.name_in_artifact in in_artifact]
-
-
-def _columns(
-    arguments: argparse.Namespace, artifact: Path, described: Manifest, found: Signature
-) -> tuple[Feature, ...]:
-    """Return the columns of the model: as the owner names them, the artifact, or MLflow."""
-    features = found.features or mlflow.columns(artifact)
-    if arguments.columns:
-        return named_columns(described, features, arguments.columns)
-    return features
 
 
 def _inspect(arguments: argparse.Namespace, artifact: Path, runtime: "Runtime") -> Signature:

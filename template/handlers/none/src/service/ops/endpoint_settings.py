@@ -1,0 +1,22 @@
+"""The settings of the endpoints beside the protocol."""
+
+from typing import Final
+
+from pydantic import BaseModel, Field, PositiveInt
+
+OWN_PATHS: Final = frozenset({"docs", "metrics", "openapi.json", "v2"})
+"""First segments of the service's own paths. With a prefix that is one of them, a path could be
+meant with or without it."""
+
+
+class EndpointSettings(BaseModel):
+    """What may differ from one deployment to another, of the owner's routes and of embeddings."""
+
+    max_predict_values: PositiveInt = Field(
+        default=100_000,
+        description="Largest number of values in JSON for your routes and /v1/embeddings, counted "
+        "by its commas, colons and opening brackets",
+    )
+    max_instances: PositiveInt = Field(
+        default=10_000, description="Largest number of texts in a request to /v1/embeddings"
+    )

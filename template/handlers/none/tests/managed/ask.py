@@ -1,0 +1,43 @@
+"""Ask a running service with the examples of its own OpenAPI document.
+
+Usage: python tests/managed/ask.py [HOST[:PORT]]
+"""
+
+import json
+import sys
+from http.client import HTTPConnection
+from typing import Any
+
+ADDRESS = sys.argv[1] if len(sys.argv) > 1 else "127.0.0.1:8000"
+
+
+def ask(method: str, path: str, body: object = None) -> Any:
+    """Send a request and return the JSON of its answer, which must be a success."""
+    connection = HTTPConnection(ADDRESS, timeout=60)
+    headers = {"Content-Type": "application/json"}
+    connection.request(method, path, None if body is None else json.dumps(body), headers)
+    response = connection.getresponse()
+    answer = response.read().decode()
+    connection.close()
+    if response.status != 200:
+        sys.exit(f"{method} {path}: {response.status} {answer}")
+    return json.loads(answer)
+
+
+def main() -> None:
+    paths = ask("GET", "/openapi.json")["paths"]
+    path = "/v2/models/{name}/infer"
+    operation = paths[path]["post"]
+    name = next(each for each in operation["parameters"] if each["name"] == "name").get("example")
+    request = operation["requestBody"]["content"]["application/json"].get("example")
+    if request is None:
+        print("the document has no example of tensors", ask("GET", "/v2/health/ready"))
+        return
+    answer = ask("POST", path.format(name=name), request)
+    print(json.dumps({"request": request, "answer": answer}, indent=2))
+    if not answer["outputs"]:
+        sys.exit("an output was expected")
+
+
+if __name__ == "__main__":
+    main()
