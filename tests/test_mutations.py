@@ -11,20 +11,25 @@ from inferplate.template.variants import Variant
 from inferplate_tools.workbench import Workbench
 
 MUTATE = Path(__file__).parent / "mutations/mutate.py"
-COUNT = 17_000
-"""Requests of each of three kinds, which are 51,000 for each framework."""
+COUNTS = {True: 17_000, False: 5_000}
+"""Requests of each of three kinds, for each framework: once a week, and in every run."""
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("framework", ["fastapi", "litestar", "ninja"])
 def test_mutated_requests(
-    framework: str, bench: Workbench, copy_of: Callable[[Variant], Path], covers: Covers
+    framework: str,
+    bench: Workbench,
+    copy_of: Callable[[Variant], Path],
+    covers: Covers,
+    pytestconfig: pytest.Config,
 ) -> None:
+    count = COUNTS[bool(pytestconfig.getoption("--exhaustive"))]
     variant = Variant(framework, "onnxruntime", "uvicorn")
-    covers("51,000 mutated requests: refused in order, or answered rightly", variant, 3)
+    covers(f"{3 * count:,} mutated requests: refused in order, or answered rightly", variant, 3)
     project = copy_of(variant)
     printed = bench.run(
-        [bench.python, "-W", "ignore::RuntimeWarning", str(MUTATE), "--count", str(COUNT)],
+        [bench.python, "-W", "ignore::RuntimeWarning", str(MUTATE), "--count", str(count)],
         project,
         timeout=600,
         settings={"PYTHONPATH": "src:tests"},
@@ -33,5 +38,5 @@ def test_mutated_requests(
     assert report.pop("logged") == []
     for kind, found in report.items():
         assert found["wrong"] == 0, found["first"]
-        assert found["statuses"]["200"] > COUNT // 4, kind
-    assert report["mixed"]["together"] > COUNT // 100, "requests shared batches"
+        assert found["statuses"]["200"] > count // 4, kind
+    assert report["mixed"]["together"] > count // 100, "requests shared batches"

@@ -3,7 +3,9 @@
 import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
-from shutil import rmtree
+from pathlib import Path
+from shutil import disk_usage, rmtree
+from tempfile import TemporaryDirectory
 from typing import Final
 
 from inferplate.template.render import render
@@ -18,6 +20,7 @@ from inferplate_tools.workbench import Workbench
 _LINT_SECONDS: Final = 60
 _TYPES_SECONDS: Final = 300
 _SUITE_SECONDS: Final = 300
+_ROOM: Final = 2**30
 FOREIGN_PLUGINS: Final = (
     "copie",
     "faker",
@@ -49,6 +52,7 @@ def check_render(bench: Workbench, variant: Variant) -> None:
             raise CheckFailed(f"two renders differ\n{_difference(first, second)}")
         if found := problems(folders[0]):
             raise CheckFailed("\n".join(found))
+        bench.once(f"variants/{variant}", folders[0].rename)  # a third render would be equal
     finally:
         for folder in folders:
             rmtree(folder, ignore_errors=True)
@@ -85,7 +89,15 @@ def _run_tests(bench: Workbench, variant: Variant, *arguments: str) -> None:
     bench.place_artifact(variant)
     disabled = [part for plugin in FOREIGN_PLUGINS for part in ("-p", f"no:{plugin}")]
     command = [bench.python, "-m", "pytest", "-q", "-p", "no:cacheprovider", *disabled]
-    bench.run([*command, *arguments], bench.project(variant), timeout=_SUITE_SECONDS)
+    with TemporaryDirectory(dir=_memory(), ignore_cleanup_errors=True) as folder:
+        command += ["--basetemp", str(Path(folder, "tests"))]
+        bench.run([*command, *arguments], bench.project(variant), timeout=_SUITE_SECONDS)
+
+
+def _memory() -> Path | None:
+    """Return a folder in memory, where a thousand tests write their files sooner; None if none."""
+    folder = Path("/dev/shm")  # noqa: S108 - what is made in it has a name of its own
+    return folder if folder.is_dir() and disk_usage(folder).free > _ROOM else None
 
 
 MODEL: Final = Check("model", "the emitted tests of the model", check_model)
