@@ -151,6 +151,7 @@ def test_the_update_commands_work(
         if code:
             assert "Makefile: choose between the marked lines" in printed
             edit(project, passing)
+            Git(project).raw("add", "Makefile")
         if "--continue" in arguments:
             commit(Git(project), "update")
             assert Project.read(project).version == NEWEST
