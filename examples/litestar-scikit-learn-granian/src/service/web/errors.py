@@ -104,6 +104,8 @@ class BodiesFull(Unavailable):
 
 
 class TooManyHeaders(HTTPError):
+    """The request has more headers than are read."""
+
     reason = "too_large"
 
     def __init__(self, detail: str) -> None:
@@ -111,6 +113,8 @@ class TooManyHeaders(HTTPError):
 
 
 class UnsupportedMediaType(HTTPError):
+    """The body is of a type, or packed in a way, that is not read here."""
+
     reason = "unsupported_media_type"
 
     def __init__(self, detail: str) -> None:
