@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from history import OLDEST, MakeProject, edits_table, emitted, repository
+from history import OLDEST, MakeProject, edits_table, emitted, history, repository
 from images import markdown_table
 
 import service.ops
@@ -69,8 +69,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--exhaustive",
         action="store_true",
-        help="for each framework 10,000 requests made of the OpenAPI document and 51,000 mutated ones, "
-        "instead of 500 and 15,000",
+        help="for each framework 10,000 requests made of the OpenAPI document and 51,000 mutated "
+        "ones, instead of 500 and 15,000",
     )
 
 
@@ -181,6 +181,12 @@ def make_project(bench: Workbench, tmp_path: Path) -> MakeProject:
         return project
 
     return make
+
+
+@pytest.fixture
+def forked(bench: Workbench, tmp_path: Path) -> Path:
+    """Give a test a history of the template that it may continue."""
+    return Path(shutil.copytree(history(bench), tmp_path / "template"))
 
 
 @pytest.fixture

@@ -4,9 +4,6 @@ import json
 import os
 import shutil
 import signal
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -27,9 +24,7 @@ from history import (
     new,
     repository,
 )
-from prompt_toolkit.application import create_app_session
-from prompt_toolkit.input import create_pipe_input
-from prompt_toolkit.output import DummyOutput
+from terminal import CTRL_C, ENTER, typed
 
 from inferplate.commands import new as new_module
 from inferplate.git import Git
@@ -39,8 +34,6 @@ from inferplate.project.project import Project
 from inferplate.template.render import render
 from inferplate.template.source import PUBLIC_ADDRESS, installed_version
 from inferplate_tools.workbench import Workbench
-
-ENTER, CTRL_C = "\r", "\x03"
 
 
 @pytest.fixture(autouse=True)
@@ -66,16 +59,6 @@ def checkout(bench: Workbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     folder = Path(shutil.copytree(history(bench), tmp_path / "checkout"))
     monkeypatch.setattr(new_module, "template_root", lambda: folder)
     return folder
-
-
-@contextmanager
-def typed(keys: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Press keys in a terminal, and close it."""
-    monkeypatch.setattr(sys, "stdin", SimpleNamespace(isatty=lambda: True))
-    with create_pipe_input() as keyboard, create_app_session(keyboard, DummyOutput()):
-        keyboard.send_text(keys)
-        keyboard.close()
-        yield
 
 
 @pytest.mark.usefixtures("wheel")

@@ -28,7 +28,6 @@ from history import (
     files,
     first,
     gone,
-    history,
     last,
     move,
     new,
@@ -55,12 +54,6 @@ FRAMEWORKS, RUNTIMES, SERVERS = (
     list(dict.fromkeys(getattr(variant, axis) for variant in ALL_VARIANTS))
     for axis in ("framework", "runtime", "server")
 )
-
-
-@pytest.fixture
-def forked(bench: Workbench, tmp_path: Path) -> Path:
-    """Give a test a history of the template that it may continue."""
-    return Path(shutil.copytree(history(bench), tmp_path / "template"))
 
 
 COVERED_IN_EACH_FRAMEWORK = [
@@ -905,7 +898,7 @@ def renders_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Render each version once in a test that updates many times."""
     kept: dict[str, Path] = {}
 
-    def render_once(template: Path, folder: Path, answers: Mapping[str, Any]) -> Path:
+    def render_once(template: Path, folder: Path, answers: Mapping[str, Any], **_: Any) -> Path:
         version = answers["_commit"]
         if version not in kept:
             kept[version] = render(template, tmp_path / "renders" / version, answers)

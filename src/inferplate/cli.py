@@ -1,5 +1,6 @@
 """The command line. What a command needs beyond the questions is imported when it runs."""
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -208,6 +209,10 @@ def update_project(
         ),
     ] = None,
     source: Source = None,
+    defaults: Annotated[
+        bool,
+        typer.Option("-y", "--defaults", help="Ask nothing, and take the defaults of what is new."),
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what would change, but change nothing.")
     ] = False,
@@ -229,6 +234,8 @@ def update_project(
 ) -> None:
     """Update a project to a newer version or to other answers.
 
+    It asks the questions that are new; without a terminal it takes their defaults, and lists them.
+
     The command merges your edits. It writes the result to the work tree, for you to look at and to
     commit. If conflicts are left, it lists them and exits with 1. If it fails for another reason,
     the project is as before.
@@ -243,7 +250,7 @@ def update_project(
     axes = {"framework": framework, "runtime": runtime, "server": server, "task": task}
     switch = _answers(settings, axes)
     if resume:
-        if switch or to or source or dry_run or allow_delete or as_json:
+        if switch or to or source or defaults or dry_run or allow_delete or as_json:
             raise InferplateError("--continue cannot be combined with other options")
         project = Project.read(directory)
         check_resolved(project)
@@ -259,6 +266,7 @@ def update_project(
         source=source,
         dry_run=dry_run,
         allow_delete=allow_delete,
+        ask=not (defaults or dry_run or as_json) and sys.stdin.isatty(),
         console=console,
     )
     if as_json:

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from inferplate.errors import InferplateError
 from inferplate.git import without_credentials
+from inferplate.project.by_hand import changed_by_hand
 from inferplate.project.conflicts import unresolved
 from inferplate.project.installed import installed_for
 from inferplate.project.project import Project
@@ -30,6 +31,7 @@ class Status:
     the user did to files of the template, by path. ``yours``: the files that no update touches.
     Both are None if that version of the template is not available. ``missing``: why any is None.
     ``conflicts``: the files in which an update has left some, also if they were committed.
+    ``by_hand``: which answers were changed by hand, and what to do; nothing if none was.
     """
 
     project: Project
@@ -38,6 +40,7 @@ class Status:
     yours: list[str] | None
     missing: str = ""
     conflicts: list[str] = field(default_factory=list)
+    by_hand: str = ""
 
     @property
     def up_to_date(self) -> bool:
@@ -67,6 +70,7 @@ class Status:
             "yours": self.yours,
             "missing": self.missing,
             "conflicts": self.conflicts,
+            "by_hand": self.by_hand,
         }
 
     def table(self) -> Group:
@@ -85,6 +89,7 @@ class Status:
         none = unknown if self.edited is None else "none"
         left = "Conflicts that an update left; resolve them:"
         lines = [
+            *(["", f"{self.by_hand}."] if self.by_hand else ()),
             *(_section(left, self.conflicts) if self.conflicts else ()),
             *_section(
                 "Files of the template that you edited; an update merges them:", edited or [none]
@@ -105,19 +110,20 @@ def _shown(answer: Any) -> str:
 def status(project: Project) -> Status:
     """Return the state of a project."""
     with temporary_folder() as folder:
-        newest, missing = None, ""
+        newest, missing, by_hand = None, "", ""
         rendered: Side | None = None
         try:
             releases = Releases(project.origin, folder / "source", _PATIENCE)
             newest = releases.newest()
             rendered = render_version(releases, project, project.version, project.answers, folder)
+            by_hand = changed_by_hand(project, releases, rendered, folder / "before")
         except Unreachable as error:
             rendered, missing = _render_installed(project, folder), str(error)
         except InferplateError as error:
             missing = str(error)
         edited = _edited(project, rendered) if rendered else None
         yours = _yours(project, rendered) if rendered else None
-        return Status(project, newest, edited, yours, missing, _conflicts(project))
+        return Status(project, newest, edited, yours, missing, _conflicts(project), by_hand)
 
 
 def _render_installed(project: Project, folder: Path) -> Side | None:

@@ -40,15 +40,20 @@ def update(
     source: str | None = None,
     dry_run: bool,
     allow_delete: bool,
+    ask: bool,
     console: Console,
 ) -> Plan:
     """Update a project and show what changes; return what was done, or would be.
+
+    ``ask``: ask in the terminal what is new in the target version; else its defaults are taken.
 
     Raises:
         InferplateError, KeyboardInterrupt: nothing was changed; the text says why.
     """
     with interruptible():
-        plan = plan_update(Project.read(root), switch, to, source=source, allow_delete=allow_delete)
+        plan = plan_update(
+            Project.read(root), switch, to, source=source, allow_delete=allow_delete, ask=ask
+        )
         _show_step(plan, console)
         if not plan.changes:
             return plan

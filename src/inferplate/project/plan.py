@@ -9,6 +9,7 @@ from typing import Any
 
 from inferplate.errors import InferplateError
 from inferplate.git import check_version, without_credentials
+from inferplate.project.by_hand import changed_by_hand
 from inferplate.project.conflicts import Sides, check_none_left
 from inferplate.project.installed import Installed, present_version
 from inferplate.project.merge import Scratch, Tree
@@ -21,7 +22,7 @@ from inferplate.template.answers import (
     read_answers,
     read_version,
 )
-from inferplate.template.questions import AXES, refusal
+from inferplate.template.questions import AXES, is_asked, refusal
 from inferplate.template.releases import CHANGELOG, Releases, changes_between, parse, recorded
 
 
@@ -90,14 +91,17 @@ def plan_update(
     *,
     source: str | None = None,
     allow_delete: bool = False,
+    ask: bool = False,
 ) -> Plan:
     """Render both sides, merge them, and say what comes of it.
 
     ``switch``: answers to change, as text. ``to``: a version, or anything else that git knows in
     the template's repository; none: the newest, or the present one where answers change.
-    ``source``: another repository of the template, which the project is to come from.
+    ``source``: another repository of the template, which the project is to come from. ``ask``: ask
+    in the terminal the questions that are new; else their defaults are taken.
 
     Raises:
+        KeyboardInterrupt: a question was not answered.
         InferplateError: the project, its source, the version or the answers do not allow it.
     """
     check_version()
@@ -121,17 +125,30 @@ def plan_update(
             for name in switch
             if project.answers.get(name) != answers[name]
         }
+        old = render_version(releases, project, project.version, project.answers, folder / "old")
+        if wrong := changed_by_hand(project, releases, old, folder / "before"):
+            raise InferplateError(wrong)
         if version == project.version and not switched and moved.source == project.source:
             return Plan(project, version, project.source)
-        old = render_version(releases, project, project.version, project.answers, folder / "old")
         new = _render_new(template, moved, version, answers, folder / "new", questions)
         follow = Project.read(new.files).answers
+        asked: list[str] = []
+        if ask:
+            known = read_version(old.template, project.version)
+            asked = _new_questions(questions, {**known, **given}, follow)
+        if asked:
+            kept_answers = {name: follow[name] for name in follow if name not in asked}
+            new = _render_new(
+                template, moved, version, kept_answers, folder / "asked", questions, ask=True
+            )
+            follow = Project.read(new.files).answers
         switched |= {
             name: (kept[name], follow[name]) for name in derived if follow[name] != kept[name]
         }
         scratch = Scratch(folder / "merge", project.repository)
         changelog = _changelog(new, project.version, version)
-        taken = {name: follow[name] for name in follow if name not in {*project.answers, *given}}
+        told = {*project.answers, *given, *asked}
+        taken = {name: follow[name] for name in follow if name not in told}
         plan = Plan(project, version, moved.source, switched, changelog, taken=taken)
         return _merge(plan, scratch, old, new, scratch.read(committed), allow_delete=allow_delete)
 
@@ -257,15 +274,29 @@ def _render_new(
     answers: Mapping[str, Any],
     folder: Path,
     questions: Mapping[str, Any],
+    *,
+    ask: bool = False,
 ) -> Side:
     try:
-        return render_template(template, project, version, answers, folder)
+        return render_template(template, project, version, answers, folder, ask=ask)
     except InferplateError as error:
         if refused := no_longer_allowed(answers, questions):
             raise InferplateError(f"{version} {refused}") from error
         raise InferplateError(
             f"{version} cannot be rendered with these answers: {error}"
         ) from error
+
+
+def _new_questions(
+    questions: Mapping[str, Any], known: Mapping[str, Any], answers: Mapping[str, Any]
+) -> list[str]:
+    """Name the questions that are not known and may be asked; none, if none of them is now."""
+    new = {
+        name: question
+        for name, question in questions.items()
+        if name not in known and question.get("ask") is not False
+    }
+    return list(new) if any(is_asked(question, answers) for question in new.values()) else []
 
 
 def _changelog(new: Side, before: str, version: str) -> str:

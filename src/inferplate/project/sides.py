@@ -41,13 +41,22 @@ def render_version(
 
 
 def render_template(
-    template: Path, project: Project, version: str, answers: Mapping[str, Any], folder: Path
+    template: Path,
+    project: Project,
+    version: str,
+    answers: Mapping[str, Any],
+    folder: Path,
+    *,
+    ask: bool = False,
 ) -> Side:
     """Render a template that lies in a folder, and record the project's source and this version.
 
+    ``ask``: ask for the other answers in the terminal.
+
     Raises:
         InferplateError: it cannot be rendered.
+        KeyboardInterrupt: a question was not answered.
     """
     origin = {"_src_path": project.source, "_commit": version}
-    files = render(template, folder / "files", {**answers, **origin})
+    files = render(template, folder / "files", {**answers, **origin}, ask=ask)
     return Side(template, files, users_files(template, Project.read(files).answers))
