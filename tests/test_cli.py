@@ -147,7 +147,9 @@ def test_shells_complete_answers_and_versions(
     source = repository(tmp_path)
     for tag in ("v1.9.0", "v1.10.0", "other"):
         source.raw("tag", tag)
-    (tmp_path / ".copier-answers.yml").write_text(f"_src_path: {tmp_path}\n_commit: v1.9.0\n")
+    (tmp_path / ".copier-answers.yml").write_text(
+        f"_src_path: {tmp_path}\n_commit: v1.9.0\nserver: uvicorn\n"
+    )
     completing = {"_TYPER_COMPLETE_ARGS": words, "_TYPER_COMPLETE_FISH_ACTION": "get-args"}
     done = subprocess.run(
         [sys.executable, "-m", "inferplate"],

@@ -62,11 +62,11 @@ def _complete_setting(incomplete: str) -> list[str]:
 
 def _complete_version(context: typer.Context, incomplete: str) -> list[str]:
     """Complete a version of the template of the project that the command names."""
-    from inferplate.project.project import Project
+    from inferplate.project.project import Project, nearest
     from inferplate.template.releases import released
 
     try:
-        tags = released(Project.read(Path(context.params.get("directory") or ".")).origin)
+        tags = released(Project.read(nearest(Path(context.params.get("directory") or "."))).origin)
     except InferplateError:
         return []
     return [tag for tag in reversed(tags) if tag.startswith(incomplete)]
@@ -183,7 +183,9 @@ def new_project(
 
 @app.command("update")
 def update_project(
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="The project.")] = Path(),
+    directory: Annotated[
+        Path, typer.Argument(metavar="DIR", help="The project, or a folder in it.")
+    ] = Path(),
     framework: Annotated[
         str | None, choice_of("framework", "Switch to this web framework.")
     ] = None,
@@ -244,7 +246,7 @@ def update_project(
 
     from inferplate.commands.resume import check_resolved, run_suite
     from inferplate.commands.update import update
-    from inferplate.project.project import Project
+    from inferplate.project.project import Project, nearest
 
     console = Console(quiet=quiet or as_json)
     axes = {"framework": framework, "runtime": runtime, "server": server, "task": task}
@@ -252,7 +254,7 @@ def update_project(
     if resume:
         if switch or to or source or defaults or dry_run or allow_delete or as_json:
             raise InferplateError("--continue cannot be combined with other options")
-        project = Project.read(directory)
+        project = Project.read(nearest(directory))
         check_resolved(project)
         run_suite(project)
         console.print(
@@ -260,7 +262,7 @@ def update_project(
         )
         return
     plan = update(
-        directory,
+        nearest(directory),
         switch,
         to,
         source=source,
@@ -281,7 +283,9 @@ def update_project(
 
 @app.command("status")
 def show_status(
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="The project.")] = Path(),
+    directory: Annotated[
+        Path, typer.Argument(metavar="DIR", help="The project, or a folder in it.")
+    ] = Path(),
     check: Annotated[
         bool,
         typer.Option("--check", help="Exit with 1 if a newer version is there, or may be."),
@@ -293,9 +297,9 @@ def show_status(
     from rich.console import Console
 
     from inferplate.commands.status import status
-    from inferplate.project.project import Project
+    from inferplate.project.project import Project, nearest
 
-    found = status(Project.read(directory))
+    found = status(Project.read(nearest(directory)))
     if as_json:
         _print_json(found.document())
     elif not quiet:
@@ -369,7 +373,9 @@ def _print_variants(found: list[Variant]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("framework", "runtime", "server", "task", title=f"{len(found)} combinations")
+    table = Table(title=f"{len(found)} combinations")
+    for axis in AXES:
+        table.add_column(axis, overflow="fold")
     for variant in found:
         table.add_row(*variant.answers().values())
     Console().print(table)

@@ -2,6 +2,7 @@
 
 import importlib
 import sys
+from io import TextIOWrapper
 from typing import Final, NoReturn
 
 _INTERRUPTED: Final = 130
@@ -9,6 +10,9 @@ _INTERRUPTED: Final = 130
 
 def start(name: str, module: str) -> NoReturn:
     """Run the ``app`` of a module under a name, and exit with its code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # what a console's encoding lacks is not an error
+            stream.reconfigure(errors="replace")
     try:
         code = _run(name, module)
     except KeyboardInterrupt:

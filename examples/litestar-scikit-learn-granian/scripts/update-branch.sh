@@ -5,13 +5,14 @@
 # bring up to date.
 set -eu
 
-if copier check-update --quiet; then
+answers=.copier-answers.yml
+if copier check-update --quiet --answers-file "$answers"; then
     exit
 elif [ $? -ne 2 ]; then
     exit 1
 fi
 
-copier update --defaults --quiet >&2
+copier update --defaults --quiet --answers-file "$answers" >&2
 
 stale=
 if [ -f uv.lock ] && ! git diff --quiet HEAD -- pyproject.toml; then
@@ -22,10 +23,14 @@ list() {
     [ -z "$2" ] || printf '\n%s\n\n```text\n%s\n```\n' "$1" "$2"
 }
 
-version=$(sed -n 's/^_commit: //p' .copier-answers.yml)
-marked=$(git grep --untracked --files-with-matches --extended-regexp \
+version=$(sed -n 's/^_commit: //p' "$answers")
+# Paths are from the repository's top, and spelt out: git would quote some and cut others.
+git_here() {
+    git -c core.quotePath=false "$@"
+}
+marked=$(git_here grep --full-name --untracked --files-with-matches --extended-regexp \
     '^(<<<<<<< before|>>>>>>> after) updating$' || true)
-deleted=$(git diff --name-only --diff-filter=D HEAD)
+deleted=$(git_here diff --no-relative --name-only --diff-filter=D HEAD -- .)
 git switch --quiet --create "template-$version"
 git add --all
 git commit --quiet --message "Update the template to $version" --message "$(

@@ -19,7 +19,7 @@ from inferplate.project.place import (
     nearest_folder,
     overwritten,
 )
-from inferplate.project.project import ANSWERS_FILE, Project
+from inferplate.project.project import BESIDE_ANOTHER, Project
 from inferplate.signals import interruptible, temporary_folder
 from inferplate.template.answers import read_answers, read_version
 from inferplate.template.questions import AXES, axis_choices, is_asked, refusal
@@ -103,8 +103,7 @@ def new(
         InferplateError, KeyboardInterrupt: nothing was left behind, for the reason in the text.
     """
     check_destination(destination)
-    if (destination / ANSWERS_FILE).exists():
-        raise InferplateError(f"{destination} is a project already: 'inferplate update' changes it")
+    answers_file = _answers_file(destination)
     with interruptible(), temporary_folder() as folder:
         template = _find(source, ref, folder)
         questions = read_version(template.folder, template.version)
@@ -112,7 +111,8 @@ def new(
         ask = not defaults and bool(_unanswered(questions, answers))
         _check(template, questions, answers, folder, ask=ask)
         with appearing(destination) as draft:
-            _render(template, draft, answers, _proposed(destination), ask=ask)
+            proposed = _proposed(destination)
+            _render(template, draft, answers, proposed, ask=ask, answers_file=answers_file)
             message = _message(template.folder, Project.read(draft).answers, destination)
             kept = overwritten(draft, destination)
             if "README.md" in kept:
@@ -125,6 +125,19 @@ def new(
         if ref is source is None and not bundled_template() and _has_uncommitted_changes():
             remarks.append(_LEFT_OUT)
     return Made(Project.read(destination.resolve()), kept, git and not refused, remarks, message)
+
+
+def _answers_file(destination: Path) -> str | None:
+    """Return where to record the answers if another template has taken the usual place."""
+    if not any(destination.glob(".copier-answers*.yml")):
+        return None
+    try:
+        Project.read(destination)
+    except InferplateError as error:
+        if "another template" in str(error):
+            return BESIDE_ANOTHER
+        raise
+    raise InferplateError(f"{destination} is a project already: 'inferplate update' changes it")
 
 
 def _proposed(destination: Path) -> dict[str, str]:
@@ -158,12 +171,38 @@ def _commit(draft: Path, destination: Path, template: _Template) -> str:
     """Make the draft a repository of its own with a first commit; return why it is not, if so."""
     target = destination.resolve()
     if in_repository(nearest_folder(target), target):
-        return "It is in a git repository already: commit it there."
+        return _inside(draft, target)
     try:
         commit_all(draft, f"Make the service with inferplate {template.version}")
     except GitError as error:
         return f"There is no first commit, which updates need ({error}): make it yourself."
     return ""
+
+
+def _inside(draft: Path, target: Path) -> str:
+    """Say what is left to do for a project in a repository that is there already."""
+    told = "It is in a git repository already: commit it there."
+    git = Git(nearest_folder(target))
+    try:
+        top = Path(git.text("rev-parse", "--show-toplevel")).resolve()
+    except GitError:
+        return told
+    place = target.relative_to(top).as_posix() if target.is_relative_to(top) else "."
+    if place == ".":
+        return told
+    if (draft / ".github/workflows").is_dir():
+        return (
+            f"{told} GitHub runs workflows at its top only: move {place}/.github/workflows/ to "
+            f".github/workflows/, and give each 'defaults: {{run: {{working-directory: {place}}}}}'"
+            f" and ci.yml 'paths: [{place}/**]' below push and pull_request."
+        )
+    if (draft / ".gitlab-ci.yml").is_file():
+        return (
+            f"{told} GitLab reads .gitlab-ci.yml at its top only: write one there with "
+            f"'include: {place}/.gitlab-ci.yml', and in this begin each before_script with "
+            f"'cd {place}' and give each rule 'changes: [{place}/**/*]'."
+        )
+    return told
 
 
 def _find(source: str | None, ref: str | None, folder: Path) -> _Template:
@@ -219,6 +258,7 @@ def _render(
     proposed: Mapping[str, str],
     *,
     ask: bool,
+    answers_file: str | None,
 ) -> None:
     from copier import load_settings
     from copier.errors import SettingsError
@@ -229,7 +269,15 @@ def _render(
         raise InferplateError(f"cannot use your settings of Copier: {error}") from None
     data = {**answers, **template.origin()}
     try:
-        render(template.folder, destination, data, proposed, settings=settings, ask=ask)
+        render(
+            template.folder,
+            destination,
+            data,
+            proposed,
+            settings=settings,
+            ask=ask,
+            answers_file=answers_file,
+        )
     except InferplateError as error:
         if "project_name" in answers or "'project_name'" not in str(error):
             raise
@@ -237,7 +285,14 @@ def _render(
             raise InferplateError(
                 f"the folder's name makes no title ({error}): give one with --name"
             ) from error
-        render(template.folder, destination, data, settings=settings, ask=True)
+        render(
+            template.folder,
+            destination,
+            data,
+            settings=settings,
+            ask=True,
+            answers_file=answers_file,
+        )
 
 
 def _without_readme(message: str) -> str:

@@ -6,7 +6,7 @@ import subprocess
 from inferplate.errors import InferplateError
 from inferplate.project.conflicts import check_none_left
 from inferplate.project.installed import present_version
-from inferplate.project.project import ANSWERS_FILE, Project
+from inferplate.project.project import Project
 from inferplate.project.sides import render_version
 from inferplate.signals import temporary_folder
 
@@ -31,7 +31,8 @@ def check_resolved(project: Project) -> None:
             if expected.answers.get(key) != project.answers.get(key)
         )
         raise InferplateError(
-            f"{ANSWERS_FILE} is not what {project.version} writes: look at {', '.join(wrong)}"
+            f"{project.answers_file} is not what {project.version} writes: "
+            f"look at {', '.join(wrong)}"
         )
 
 

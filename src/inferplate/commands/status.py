@@ -76,6 +76,8 @@ class Status:
     def table(self) -> Group:
         """Return the state as a table."""
         facts = Table.grid(padding=(0, 2))
+        facts.add_column(no_wrap=True)
+        facts.add_column(overflow="fold")
         unknown = f"unknown: {self.missing}"
         origin = {
             "version": self.project.version,

@@ -1,5 +1,6 @@
 """Shows an update and applies it: what ``inferplate update`` does."""
 
+import os
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,13 +10,14 @@ from rich.console import Console
 from rich.markdown import Markdown
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from inferplate.errors import InferplateError
 from inferplate.git import without_credentials
 from inferplate.project.apply import apply
 from inferplate.project.lockfile import LOCKFILE, is_stale, relock
 from inferplate.project.plan import Change, Plan, plan_update
-from inferplate.project.project import ANSWERS_FILE, Project
+from inferplate.project.project import Project
 from inferplate.signals import interruptible, undisturbed
 
 _WHAT_TO_DO: Final = {
@@ -50,10 +52,11 @@ def update(
     Raises:
         InferplateError, KeyboardInterrupt: nothing was changed; the text says why.
     """
+    project = Project.read(root)
+    if not (dry_run or os.access(project.root, os.W_OK)):
+        raise InferplateError(f"{project.root} cannot be written: nothing was changed")
     with interruptible():
-        plan = plan_update(
-            Project.read(root), switch, to, source=source, allow_delete=allow_delete, ask=ask
-        )
+        plan = plan_update(project, switch, to, source=source, allow_delete=allow_delete, ask=ask)
         _show_step(plan, console)
         if not plan.changes:
             return plan
@@ -93,11 +96,22 @@ def _show_step(plan: Plan, console: Console) -> None:
     if not plan.changes:
         console.print(f"Nothing to do: the project is at {before}.", highlight=False)
     if plan.changelog:
-        console.print(Markdown(plan.changelog))
+        console.print(_readable(plan.changelog, console))
+
+
+def _readable(changelog: str, console: Console) -> Markdown | Text:
+    """Return the changelog for a console; rich's marks of lists are not in every encoding."""
+    try:
+        "\u2022".encode(console.encoding)
+    except (LookupError, UnicodeEncodeError):
+        return Text(changelog)
+    return Markdown(changelog)
 
 
 def _show_changes(plan: Plan, console: Console) -> None:
-    table = Table("file", "template", "your edits", title=f"{len(plan.changes)} files change")
+    table = Table(title=f"{len(plan.changes)} files change")
+    for heading in ("file", "template", "your edits"):
+        table.add_column(heading, overflow="fold")
     for change in plan.changes:
         what = f"{change.kind} from {change.moved_from}" if change.moved_from else change.kind
         table.add_row(escape(change.path), escape(what), _edits(change, plan))
@@ -111,7 +125,7 @@ def _edits(change: Change, plan: Plan) -> str:
         return ""
     if change.kind == "deleted":
         return "deleted"
-    return "replaced" if change.path == ANSWERS_FILE else "merged"
+    return "replaced" if change.path == plan.project.answers_file else "merged"
 
 
 def _show_rest(plan: Plan, console: Console) -> None:

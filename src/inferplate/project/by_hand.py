@@ -12,7 +12,7 @@ import yaml
 from inferplate.errors import InferplateError
 from inferplate.git import GitError
 from inferplate.project.installed import Installed
-from inferplate.project.project import ANSWERS_FILE, Project
+from inferplate.project.project import Project
 from inferplate.project.sides import Side, render_version
 from inferplate.template.questions import AXES
 from inferplate.template.releases import Releases
@@ -41,10 +41,10 @@ def changed_by_hand(
 
 def _records(project: Project) -> Iterator[tuple[str, Project]]:
     """Read what the answers file said in each of its last commits, the newest first."""
-    listing = ("log", f"--max-count={_LOOKED_AT}", "--format=%H", "--", ANSWERS_FILE)
+    listing = ("log", f"--max-count={_LOOKED_AT}", "--format=%H", "--", project.answers_file)
     for commit in project.git.text(*listing).split():
         with suppress(GitError, yaml.YAMLError):
-            recorded = yaml.safe_load(project.git.raw("show", f"{commit}:./{ANSWERS_FILE}"))
+            recorded = yaml.safe_load(project.git.raw("show", f"{commit}:./{project.answers_file}"))
             if isinstance(recorded, dict) and "_commit" in recorded:
                 answers = {key: value for key, value in recorded.items() if key[:1] != "_"}
                 yield commit, replace(project, version=str(recorded["_commit"]), answers=answers)
@@ -59,7 +59,11 @@ def _is_still(project: Project, old: Side, rendered: Side) -> bool:
         for path in found
     }
     for name in names:
-        if name.name == ANSWERS_FILE or old.is_users(str(name)) or rendered.is_users(str(name)):
+        if (
+            str(name) == project.answers_file
+            or old.is_users(str(name))
+            or rendered.is_users(str(name))
+        ):
             continue
         before, recorded = _content(old.files / name), _content(rendered.files / name)
         if before != recorded:
@@ -84,13 +88,13 @@ def _told(project: Project, before: Project, commit: str) -> str:
             names.append(name)
             if answer is not None:
                 options += [f"--{name}", answer] if name in AXES else ["--set", _set(name, answer)]
-    steps = [f"run 'git checkout {commit[:12]} -- {ANSWERS_FILE}'", "commit it"]
+    steps = [f"run 'git checkout {commit[:12]} -- {project.answers_file}'", "commit it"]
     if options:
         steps.append(f"run 'inferplate update {shlex.join(map(str, options))}'")
     were = "was" if len(names) == 1 else "were"
     return (
-        f"{', '.join(names)} in {ANSWERS_FILE} {were} changed by hand, and the files are still "
-        f"as before: {', '.join(steps)}"
+        f"{', '.join(names)} in {project.answers_file} {were} changed by hand, and the files are "
+        f"still as before: {', '.join(steps)}"
     )
 
 

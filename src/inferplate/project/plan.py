@@ -13,7 +13,7 @@ from inferplate.project.by_hand import changed_by_hand
 from inferplate.project.conflicts import Sides, check_none_left
 from inferplate.project.installed import Installed, present_version
 from inferplate.project.merge import Scratch, Tree
-from inferplate.project.project import ANSWERS_FILE, Project
+from inferplate.project.project import Project
 from inferplate.project.sides import Side, render_template, render_version
 from inferplate.signals import temporary_folder
 from inferplate.template.answers import (
@@ -157,11 +157,12 @@ def _merge(
     plan: Plan, scratch: Scratch, old: Side, new: Side, ours: Tree, *, allow_delete: bool
 ) -> Plan:
     base, theirs = scratch.store(old.files), scratch.store(new.files)
-    mine = {**ours, ANSWERS_FILE: base[ANSWERS_FILE]}
+    answers_file = plan.project.answers_file
+    mine = {**ours, answers_file: base[answers_file]}
     to_port = _keep_users_files(plan, old, new, base=base, ours=mine, theirs=theirs)
     merged = scratch.merge(base, mine, theirs, f"inferplate-{plan.version}")
     set_aside = {path: entry for path, entry in ours.items() if mine[path] != entry}
-    set_aside.pop(ANSWERS_FILE, None)
+    set_aside.pop(answers_file, None)
     if allow_delete:
         for path in merged.vanished:
             del merged.tree[path]

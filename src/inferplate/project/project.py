@@ -8,9 +8,18 @@ from typing import Any, Final
 import yaml
 
 from inferplate.errors import InferplateError
-from inferplate.git import Git, GitError
+from inferplate.git import Git, GitError, without_credentials
 
 ANSWERS_FILE: Final = ".copier-answers.yml"
+BESIDE_ANOTHER: Final = ".copier-answers.inferplate.yml"
+"""The answers file in a project where another template has taken the usual name."""
+_ALWAYS_ASKED: Final = ("framework", "runtime", "server")
+
+
+def nearest(folder: Path) -> Path:
+    """Return the project that a folder is in: itself, or the nearest above with answers in it."""
+    above = (folder, *folder.resolve().parents)
+    return next((path for path in above if any(path.glob(".copier-answers*.yml"))), folder)
 
 
 @dataclass(frozen=True)
@@ -18,22 +27,46 @@ class Project:
     """A project as its answers file describes it.
 
     ``source``: where its template is, as Copier spells it. ``version``: a tag of it, as a rule.
-    ``answers``: those that the template asked for.
+    ``answers``: those that the template asked for. ``answers_file``: where they are recorded.
     """
 
     root: Path
     source: str
     version: str
     answers: dict[str, Any]
+    answers_file: str = ANSWERS_FILE
 
     @classmethod
     def read(cls, root: Path) -> "Project":
-        """Read the answers file.
+        """Read the answers file, of which other templates may have one beside it.
 
         Raises:
-            InferplateError: there is none, it cannot be read, or names no source and version.
+            InferplateError: there is none, it cannot be read, names no source and version, or is
+                of another template.
         """
-        path = root / ANSWERS_FILE
+        others = sorted(path.name for path in root.glob(".copier-answers.*.yml"))
+        found: list[Project] = []
+        for name in (ANSWERS_FILE, *others):
+            try:
+                project = cls._read(root, name)
+            except InferplateError:
+                if not others:
+                    raise
+                continue
+            if not project.answers.keys().isdisjoint(_ALWAYS_ASKED):
+                return project
+            found.append(project)
+        if not found:
+            return cls._read(root, ANSWERS_FILE)
+        source = without_credentials(found[0].source)
+        raise InferplateError(
+            f"{root / found[0].answers_file} is of another template, {source}: "
+            "it has no answers to framework, runtime and server"
+        )
+
+    @classmethod
+    def _read(cls, root: Path, name: str) -> "Project":
+        path = root / name
         try:
             recorded = yaml.safe_load(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
@@ -52,7 +85,7 @@ class Project:
                 "it was not made from a version of the template"
             )
         answers = {key: value for key, value in origin.items() if not key.startswith("_")}
-        return cls(root.resolve(), str(source), str(version), answers)
+        return cls(root.resolve(), str(source), str(version), answers, name)
 
     @property
     def origin(self) -> str:

@@ -58,5 +58,7 @@ def render_template(
         KeyboardInterrupt: a question was not answered.
     """
     origin = {"_src_path": project.source, "_commit": version}
-    files = render(template, folder / "files", {**answers, **origin}, ask=ask)
+    data = {**answers, **origin}
+    named = project.answers_file
+    files = render(template, folder / "files", data, ask=ask, answers_file=named)
     return Side(template, files, users_files(template, Project.read(files).answers))

@@ -39,12 +39,13 @@ def render(
     *,
     settings: "copier.Settings | None" = None,
     ask: bool = False,
+    answers_file: str | None = None,
 ) -> Path:
     """Render a template with these answers and defaults for the rest.
 
     ``proposed``: defaults that go before the template's. ``settings``: the user's own, as Copier
     loads them; they have further defaults. ``ask``: ask for the rest in the terminal, with the
-    defaults to choose from.
+    defaults to choose from. ``answers_file``: where to record the answers; none: as usual.
 
     Raises:
         InferplateError: an answer is refused, or the template is wrong; nothing was written then.
@@ -65,6 +66,7 @@ def render(
                 data=dict(answers),
                 user_defaults=dict(proposed or {}),
                 settings=settings or copier.Settings(),
+                answers_file=answers_file,
                 defaults=not ask,
                 quiet=True,
                 unsafe=False,
