@@ -44,7 +44,20 @@ Source = Annotated[
         help="Take the template from here, and record it: a mirror, a fork, a folder or a bundle.",
     ),
 ]
-Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print nothing unless it fails.")]
+
+
+def _be_quiet(wanted: bool) -> bool:
+    if wanted:
+        from inferplate.progress import show_none
+
+        show_none()
+    return wanted
+
+
+Quiet = Annotated[
+    bool,
+    typer.Option("-q", "--quiet", callback=_be_quiet, help="Print nothing unless it fails."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")]
 
 

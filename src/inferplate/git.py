@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from inferplate.children import run
 from inferplate.errors import InferplateError
 
 _NEEDED: Final = (2, 38)
@@ -94,24 +95,22 @@ class Git:
             GitError: it failed, took longer than `timeout` seconds, or git is not installed.
         """
         try:
-            done = subprocess.run(  # noqa: S603 - git's own commands
-                ["git", *_settings(), *arguments],  # noqa: S607 - the user's git
+            code, output, said = run(
+                ["git", *_settings(), *arguments],
                 cwd=self.folder,
                 env=self._environment(),
-                input=given,
-                capture_output=True,
-                check=False,
+                given=given,
                 timeout=timeout,
-                start_new_session=shielded,
+                shielded=shielded,
             )
         except FileNotFoundError:
             raise GitError("git is not installed") from None
         except subprocess.TimeoutExpired:
             raise GitError(f"git {arguments[0]} took longer than {timeout:g} s") from None
-        if not 0 <= done.returncode <= accept:
-            reason = without_credentials(_reason(done.stderr.decode("utf-8", "replace")))
+        if not 0 <= code <= accept:
+            reason = without_credentials(_reason(said.decode("utf-8", "replace")))
             raise GitError(f"git {arguments[0]}: {reason}")
-        return done.stdout
+        return output
 
     def text(self, *arguments: str, given: bytes = b"", timeout: float | None = None) -> str:
         """Run a command and return what it prints as text without the last line end."""

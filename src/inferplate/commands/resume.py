@@ -8,7 +8,7 @@ from inferplate.project.conflicts import check_none_left
 from inferplate.project.installed import present_version
 from inferplate.project.project import Project
 from inferplate.project.sides import render_version
-from inferplate.signals import temporary_folder
+from inferplate.signals import interruptible, temporary_folder
 
 
 def check_resolved(project: Project) -> None:
@@ -18,7 +18,7 @@ def check_resolved(project: Project) -> None:
         InferplateError: it is not; the text says what is left to do.
     """
     check_none_left(project)
-    with temporary_folder() as folder:
+    with interruptible(), temporary_folder() as folder:
         releases = present_version(project, folder / "source")
         rendered = render_version(
             releases, project, project.version, project.answers, folder / "new"

@@ -16,7 +16,7 @@ from inferplate.project.conflicts import unresolved
 from inferplate.project.installed import installed_for
 from inferplate.project.project import Project
 from inferplate.project.sides import Side, render_template, render_version
-from inferplate.signals import temporary_folder
+from inferplate.signals import interruptible, temporary_folder
 from inferplate.template.releases import Releases, Unreachable, parse
 
 _PATIENCE: Final = 20.0
@@ -111,7 +111,7 @@ def _shown(answer: Any) -> str:
 
 def status(project: Project) -> Status:
     """Return the state of a project."""
-    with temporary_folder() as folder:
+    with interruptible(), temporary_folder() as folder:
         newest, missing, by_hand = None, "", ""
         rendered: Side | None = None
         try:

@@ -4,6 +4,7 @@ import shutil
 import subprocess
 from typing import Final
 
+from inferplate.progress import step
 from inferplate.project.plan import Plan
 
 LOCKFILE: Final = "uv.lock"
@@ -27,9 +28,14 @@ def relock(plan: Plan) -> str:
         return "uv is not installed"
     command = [uv, "lock", "--quiet", "--project", str(plan.project.root)]
     try:
-        done = subprocess.run(  # noqa: S603 - the user's uv
-            command, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=_PATIENCE
-        )
+        with step("Updating uv.lock"):
+            done = subprocess.run(  # noqa: S603 - the user's uv
+                command,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                check=False,
+                timeout=_PATIENCE,
+            )
     except subprocess.TimeoutExpired:
         return f"uv took longer than {_PATIENCE} s"
     except KeyboardInterrupt:  # the update itself is done

@@ -9,6 +9,7 @@ from typing import Any
 
 from inferplate.errors import InferplateError
 from inferplate.git import check_version, without_credentials
+from inferplate.progress import step
 from inferplate.project.by_hand import changed_by_hand
 from inferplate.project.conflicts import Sides, check_none_left
 from inferplate.project.installed import Installed, present_version
@@ -150,7 +151,9 @@ def plan_update(
         told = {*project.answers, *given, *asked}
         taken = {name: follow[name] for name in follow if name not in told}
         plan = Plan(project, version, moved.source, switched, changelog, taken=taken)
-        return _merge(plan, scratch, old, new, scratch.read(committed), allow_delete=allow_delete)
+        with step("Merging your edits"):
+            ours = scratch.read(committed)
+            return _merge(plan, scratch, old, new, ours, allow_delete=allow_delete)
 
 
 def _merge(

@@ -14,6 +14,7 @@ from packaging.version import InvalidVersion, Version
 
 from inferplate.errors import InferplateError
 from inferplate.git import Git, GitError, without_credentials
+from inferplate.progress import step
 
 CHANGELOG: Final = "CHANGELOG.md"
 _ALIASES: Final = {"gh:": "https://github.com/", "gl:": "https://gitlab.com/"}
@@ -37,7 +38,8 @@ class Releases:
         self.shown: Final = without_credentials(source)
         try:
             clone = ("clone", "--quiet", "--bare", "--", address(source), str(folder))
-            Git(Path.cwd()).raw(*clone, timeout=timeout)
+            with step("Fetching the template"):
+                Git(Path.cwd()).raw(*clone, timeout=timeout)
         except GitError as error:
             raise Unreachable(f"cannot reach the template at {self.shown}: {error}") from None
         self._git = Git.bare(folder)

@@ -6,7 +6,7 @@ sight (Copier starts it once per emitted file), and a template is compiled once 
 
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import cache
 from pathlib import Path
 from shutil import copytree, ignore_patterns
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
 from inferplate.errors import InferplateError
+from inferplate.progress import step
 from inferplate.template.source import QUESTIONS
 
 if TYPE_CHECKING:
@@ -58,7 +59,8 @@ def render(
         UnsupportedVersionError,
     )
 
-    with _one_at_a_time, _git_out_of_sight(), _templates_compiled_once():
+    shown = nullcontext() if ask else step("Rendering the template")
+    with _one_at_a_time, _git_out_of_sight(), _templates_compiled_once(), shown:
         try:
             copier.run_copy(
                 str(template),
