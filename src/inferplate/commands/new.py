@@ -136,7 +136,6 @@ def _answers_file(destination: Path) -> str | None:
     except InferplateError as error:
         if "another template" in str(error):
             return BESIDE_ANOTHER
-        raise
     raise InferplateError(f"{destination} is a project already: 'inferplate update' changes it")
 
 
