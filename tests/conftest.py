@@ -69,8 +69,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--exhaustive",
         action="store_true",
-        help="for each framework 10,000 requests made of the OpenAPI document and 51,000 mutated ones, "
-        "instead of 500 and 15,000",
+        help="for each framework 10,000 requests made of the OpenAPI document and 51,000 mutated "
+        "ones, instead of 500 and 15,000",
     )
 
 
