@@ -45,6 +45,8 @@ def projects(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         neutral = TEMPLATE / "service/src/service"
         for layer in ("core", "ops"):
             shutil.copytree(neutral / layer, package / layer, ignore=IGNORED)
+        handler = TEMPLATE / "handlers/predict/src/service"
+        shutil.copy(handler / "ops/endpoint_settings.py", package / "ops")
         for module in ("__init__", "__main__", "interfaces", "settings"):
             shutil.copy(neutral / f"{module}.py", package)
         shutil.copy(TEMPLATE / f"servers/{server}/src/service/server.py", package)
