@@ -43,10 +43,11 @@ def projects(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         package = tmp_path_factory.mktemp(server) / "service"
         package.mkdir()
         neutral = TEMPLATE / "service/src/service"
-        for layer in ("core", "ops"):
+        for layer in ("core", "ops", "scaffold"):
             shutil.copytree(neutral / layer, package / layer, ignore=IGNORED)
         handler = TEMPLATE / "handlers/predict/src/service"
-        shutil.copy(handler / "ops/endpoint_settings.py", package / "ops")
+        for module in ("ops/endpoint_settings.py", "scaffold/arguments.py"):
+            shutil.copy(handler / module, package / module)
         for module in ("__init__", "__main__", "interfaces", "settings"):
             shutil.copy(neutral / f"{module}.py", package)
         shutil.copy(TEMPLATE / f"servers/{server}/src/service/server.py", package)
