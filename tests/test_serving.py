@@ -262,6 +262,17 @@ def test_drains(start: Start, workers: int, number: int) -> None:
     assert service.pids("stopped") == pids
 
 
+@pytest.mark.parametrize("server", ["gunicorn"], indirect=True)
+def test_signals_that_gunicorn_takes_for_something_else_do_not_drain(start: Start) -> None:
+    service = start()
+    service.wait_ready()
+    for number in (signal.SIGUSR1, signal.SIGTTIN, signal.SIGTTOU):
+        service.process.send_signal(number)
+        time.sleep(0.5)
+        assert service.is_ready()
+    assert service.end(signal.SIGTERM, 10)[0] == 0, service.text
+
+
 def test_ctrl_c_reaches_the_group_and_drains_all_the_same(start: Start, workers: int) -> None:
     service = start(SERVICE_DRAIN_DELAY="1")
     service.wait_ready()
