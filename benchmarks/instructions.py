@@ -10,7 +10,8 @@ doubles numbers. The table has thousands of instructions a request, of all threa
 many times those of the bare loop they are. Hashes and addresses are not random, threads change only
 where one waits, and the garbage collector is off: two runs differ by less than 1 %.
 
-`instructions.json` has the counts of the last ``--write``, and the versions that they are of;
+`instructions.json` has the counts of the last ``--write``, and the versions that they are of (then
+`page.py` writes them into the documentation);
 without ``--write``, a count that is more than 3 % off is an error, and other versions are one too.
 """
 

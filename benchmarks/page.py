@@ -234,15 +234,14 @@ def instructions(file: Path) -> str:
     """List the instructions that a request costs."""
     found = _json(file)["instructions"]
     rows = [
-        [path, *(f"{count / 1000:,.0f}" for count in _counts(found, path))]
+        [path, *(_thousands(found[name].get(path)) for name in (*SERVICES, "bare"))]
         for path in found["fastapi"]
     ]
     return table(("thousands of instructions a request", *SERVICES.values(), BARE), rows)
 
 
-def _counts(found: dict[str, dict[str, int]], path: str) -> Iterator[float]:
-    for name in (*SERVICES, "bare"):
-        yield found[name].get(path, float("nan"))
+def _thousands(count: int | None) -> str:
+    return "" if count is None else f"{count / 1000:,.0f}"
 
 
 def overload(file: Path) -> str:

@@ -1,4 +1,4 @@
-"""The modules of the emitted service import each other in one direction only."""
+"""Modules import each other in one direction only: of the emitted service, and of our own."""
 
 import shutil
 from configparser import ConfigParser
@@ -16,8 +16,11 @@ from inferplate_tools.verify.facts import read_facts
 from inferplate_tools.workbench import Workbench
 
 CONTRACTS = Path(__file__).with_name("importlinter.ini")
+OF_TOOLS = Path(__file__).with_name("importlinter-tools.ini")
 
+IGNORED = shutil.ignore_patterns("__pycache__")
 DOWNWARD = "Every import goes downward"
+OF_THE_TOOLS = "Every import of the tools goes downward"
 RUNTIME = "The runtime imports only the core"
 ALTERNATIVES = "Runtime and server are chosen where the service is put together"
 FRAMEWORK = "The web framework stays in its three modules"
@@ -27,9 +30,41 @@ HTTP = "The core knows nothing of HTTP"
 CIRCLE = "No modules import each other in a circle"
 
 
-def lint_imports(project: Path, bench: Workbench) -> None:
+def lint_imports(
+    project: Path, bench: Workbench, contracts: Path = CONTRACTS, path: str = "src"
+) -> None:
     program = str(Path(bench.python).with_name("lint-imports"))
-    bench.run([program, "--no-cache", str(CONTRACTS)], project, timeout=60)
+    settings = {"PYTHONPATH": path}
+    bench.run([program, "--no-cache", str(contracts)], project, timeout=60, settings=settings)
+
+
+@pytest.mark.parametrize(
+    ("module", "imported", "broken"),
+    [
+        ("", "", ""),
+        ("src/inferplate/errors", "inferplate.git", DOWNWARD),
+        ("src/inferplate/git", "inferplate.template.source", DOWNWARD),
+        ("src/inferplate/template/render", "inferplate.project.plan", DOWNWARD),
+        ("src/inferplate/project/plan", "inferplate.commands.new", DOWNWARD),
+        ("src/inferplate/commands/new", "inferplate.cli", DOWNWARD),
+        ("src/inferplate/cli", "inferplate_tools.errors", DOWNWARD),
+        ("tools/inferplate_tools/workbench", "inferplate_tools.service", OF_THE_TOOLS),
+        ("tools/inferplate_tools/bench/load", "inferplate_tools.verify.checks", OF_THE_TOOLS),
+        ("src/inferplate/project/merge", "inferplate.project.plan", CIRCLE),
+    ],
+)
+def test_our_own_modules_keep_their_contracts(
+    module: str, imported: str, broken: str, bench: Workbench, tmp_path: Path
+) -> None:
+    for folder in ("src", "tools"):
+        shutil.copytree(template_root() / folder, tmp_path / folder, ignore=IGNORED)
+    if not module:
+        lint_imports(tmp_path, bench, OF_TOOLS, "src:tools")
+        return
+    with (tmp_path / f"{module}.py").open("a", encoding="utf-8") as file:
+        file.write(f"import {imported}\n")
+    with pytest.raises(CheckFailed, match=f"{broken} BROKEN"):
+        lint_imports(tmp_path, bench, OF_TOOLS, "src:tools")
 
 
 @pytest.mark.parametrize("covered", COVERING_VARIANTS, ids=str)

@@ -265,6 +265,19 @@ words = (TensorSpec("words", "BYTES", (-1,)),)
 described = describe(artifact, words, words, {"module": "torch.nn:Identity"})
 assert "BYTES" in message(ArtifactError, load, artifact, described)
 """
+OUTPUTS_OF_A_MODULE = """
+from safetensors.torch import save_model
+import torch
+
+artifact = Path("odd.safetensors")
+save_model(torch.nn.Identity(), str(artifact))
+x, y, z = (TensorSpec(name, "FP32", (-1, 2)) for name in "xyz")
+values = {"x": np.ones((3, 2), np.float32)}
+one = load(artifact, describe(artifact, (x,), (y,), {"module": "torch.nn:Identity"}))
+assert one.run(values)["y"].tolist() == values["x"].tolist()
+two = load(artifact, describe(artifact, (x,), (y, z), {"module": "torch.nn:Identity"}))
+assert "returns 1 tensors, the manifest names 2" in message(ValueError, two.run, values)
+"""
 WIDE_INTEGERS = """
 import openvino
 from openvino import opset13 as ops
@@ -313,6 +326,7 @@ CASES = {
     "wide integers": ("openvino", WIDE_INTEGERS),
     "unknown operations": ("openvino", UNKNOWN_OPERATIONS),
     "text for a module": ("pytorch", NO_TEXT_FOR_A_MODULE),
+    "outputs of a module": ("pytorch", OUTPUTS_OF_A_MODULE),
     **{
         f"text for {runtime}": (runtime, NO_TEXT)
         for runtime in ("catboost", "lightgbm", "openvino", "pytorch", "xgboost")

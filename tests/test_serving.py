@@ -43,8 +43,11 @@ def projects(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         package = tmp_path_factory.mktemp(server) / "service"
         package.mkdir()
         neutral = TEMPLATE / "service/src/service"
-        for layer in ("core", "ops"):
+        for layer in ("core", "ops", "scaffold"):
             shutil.copytree(neutral / layer, package / layer, ignore=IGNORED)
+        handler = TEMPLATE / "handlers/predict/src/service"
+        for module in ("ops/endpoint_settings.py", "scaffold/arguments.py"):
+            shutil.copy(handler / module, package / module)
         for module in ("__init__", "__main__", "interfaces", "settings"):
             shutil.copy(neutral / f"{module}.py", package)
         shutil.copy(TEMPLATE / f"servers/{server}/src/service/server.py", package)
@@ -257,6 +260,17 @@ def test_drains(start: Start, workers: int, number: int) -> None:
     assert code == 0, service.text
     assert 1 <= seconds < 4
     assert service.pids("stopped") == pids
+
+
+@pytest.mark.parametrize("server", ["gunicorn"], indirect=True)
+def test_signals_that_gunicorn_takes_for_something_else_do_not_drain(start: Start) -> None:
+    service = start()
+    service.wait_ready()
+    for number in (signal.SIGUSR1, signal.SIGTTIN, signal.SIGTTOU):
+        service.process.send_signal(number)
+        time.sleep(0.5)
+        assert service.is_ready()
+    assert service.end(signal.SIGTERM, 10)[0] == 0, service.text
 
 
 def test_ctrl_c_reaches_the_group_and_drains_all_the_same(start: Start, workers: int) -> None:

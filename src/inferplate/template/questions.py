@@ -98,6 +98,7 @@ class Templates:
 
     def __init__(self) -> None:
         self._environment: Any = None
+        self._compiled: dict[str, Any] = {}
 
     def accept(self, combination: Sequence[Choice]) -> bool:
         """Return whether every choice of a combination is enabled."""
@@ -118,7 +119,9 @@ class Templates:
         if self._environment is None:
             self._environment = SandboxedEnvironment(undefined=StrictUndefined)
         try:
-            return str(self._environment.from_string(template).render(answers)).strip()
+            if template not in self._compiled:
+                self._compiled[template] = self._environment.from_string(template)
+            return str(self._compiled[template].render(answers)).strip()
         except UndefinedError:
             return ""
         except TemplateError as error:

@@ -164,6 +164,15 @@ async def test_what_is_wrong_is_told_as_openai_does(
     assert ("ids of tokens" in error["message"]) == ids_of_tokens
 
 
+async def test_a_missing_input_is_told_from_a_wrong_one(client: httpx.AsyncClient) -> None:
+    missing, wrong = [
+        (await client.post(PATH, json=given)).json()["error"]["message"]
+        for given in ({"model": body("a")["model"]}, body("a") | {"input": 1})
+    ]
+    assert missing == "'input': is required."
+    assert wrong == "'input': must be a text, or a list of texts."
+
+
 async def test_bodies_methods_and_paths(client: httpx.AsyncClient) -> None:
     json = {"content-type": "application/json"}
     for answer, status in (

@@ -78,7 +78,11 @@ class Model:
     def _select(self, result: Any) -> "Sequence[torch.Tensor]":
         if isinstance(result, Mapping):
             return [result[spec.name] for spec in self._outputs]
-        return result if isinstance(result, list | tuple) else [result]
+        tensors = result if isinstance(result, list | tuple) else [result]
+        found, named = len(tensors), len(self._outputs)
+        if found != named:
+            raise ValueError(f"the module returns {found} tensors, the manifest names {named}")
+        return tensors
 
 
 def load(artifact: Path, manifest: Manifest, *, threads: int, device: str) -> Model:

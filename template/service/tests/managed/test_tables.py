@@ -42,6 +42,16 @@ def test_another_category_is_refused_with_its_row_and_column(
     assert (refused.value.instance, refused.value.field) == (1, feature.name)
 
 
+@pytest.mark.parametrize("feature", [CITY, ZONE, BLANK])
+def test_what_is_known_or_missing_is_not_refused(feature: Feature) -> None:
+    known = [each.encode() if isinstance(each, str) else each for each in feature.categories]
+    column = COLUMNS[feature.name]
+    assert tables.unknown(feature.name, known, column) is None
+    refused = tables.unknown(feature.name, known[:0], column)
+    assert isinstance(refused, Refused)
+    assert (refused.instance, refused.field) == (0, feature.name)
+
+
 @pytest.mark.parametrize("code", [-1, 2, 0.5])
 def test_another_code_is_refused_with_its_row_and_column(code: float) -> None:
     matrix = np.array([[7.0, 0.0], [7.0, np.nan], [7.0, code]])
