@@ -41,10 +41,12 @@ def changed_by_hand(
 
 def _records(project: Project) -> Iterator[tuple[str, Project]]:
     """Read what the answers file said in each of its last commits, the newest first."""
-    listing = ("log", f"--max-count={_LOOKED_AT}", "--format=%H", "--", project.answers_file)
+    listing = ("rev-list", f"--max-count={_LOOKED_AT}", "HEAD", "--", project.answers_file)
     for commit in project.git.text(*listing).split():
         with suppress(GitError, yaml.YAMLError):
-            recorded = yaml.safe_load(project.git.raw("show", f"{commit}:./{project.answers_file}"))
+            recorded = yaml.safe_load(
+                project.git.raw("cat-file", "blob", f"{commit}:./{project.answers_file}")
+            )
             if isinstance(recorded, dict) and "_commit" in recorded:
                 answers = {key: value for key, value in recorded.items() if key[:1] != "_"}
                 yield commit, replace(project, version=str(recorded["_commit"]), answers=answers)
