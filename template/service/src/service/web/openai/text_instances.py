@@ -19,7 +19,7 @@ class TextInstances:
     def __init__(self, predictor: Predictor[Any, Any], *, is_on: bool) -> None:
         self._predictor: Final = predictor
         self._field: Final = _text_field(predictor.instance) if is_on else None
-        """The field of an instance that gets the text, None if there is no such field."""
+        """The field of an instance that takes the text, or None."""
 
     def check(self) -> None:
         """Check that instances can be made of texts.
@@ -37,7 +37,7 @@ class TextInstances:
         """Run the model on texts, row for row.
 
         Raises:
-            Refused: a text is no instance; the error has its place.
+            Refused: a text does not make a valid instance; the error says which.
         """
         if self._field is None:
             raise NotReady  # `check` has ended the start
