@@ -192,7 +192,8 @@ def marked(text: str) -> set[str]:
 def documented(name: str) -> dict[str, str]:
     """Read what the documentation says of an update, by edit."""
     text = (template_root() / "docs/updates.md").read_text(encoding="utf-8")
-    rows = [cells(line) for line in text.splitlines() if line.startswith("| ")]
+    table = text[text.index("| edit |") :].partition("\n\n")[0]
+    rows = [cells(line) for line in table.splitlines()]
     (number,) = (line.partition(".")[0] for line in text.splitlines() if line.endswith(f". {name}"))
     column = rows[0].index(number)
     kinds = {mark: kind for kind, mark in MARKS.items()}
