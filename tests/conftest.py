@@ -96,13 +96,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def plan_checks(*, quick: bool) -> list[tuple[Variant, Check]]:
     """Pair variants with the checks that they get here; ``inferplate-verify`` makes all of all.
 
-    All variants are rendered, linted and typed, and have their dependencies and OpenAPI document
-    checked. With the first task of its runtime each runs its suite and is served, too. Of a further
-    task those of `served` do; one runs its whole suite, and the rest what depends on the task.
-
-    Services without a handler have files of their own only for each framework. All are rendered
-    and linted, those of `served` have the rest but the suite, which one of each framework runs;
-    one of each runtime runs the tests of its model.
+    All variants are rendered, linted and typed, and run the tests of their model; those with a
+    handler have their dependencies and their OpenAPI document checked. With the first task of its
+    runtime each runs its whole suite and is served, too. Of the rest those of `served` are, and a
+    few run the whole suite: one of each further task, and of each framework without a handler.
     """
     if quick:
         few = [*COVERING_VARIANTS, *(covering(found)[0] for found in FURTHER_TASKS.values())]
@@ -116,9 +113,9 @@ def plan_checks(*, quick: bool) -> list[tuple[Variant, Check]]:
     }
 
     def has(variant: Variant, check: str) -> bool:
-        if variant.task == WITHOUT_HANDLER:
-            return check in ("render", "lint") or variant in (few if check == "suite" else running)
-        return variant in running or check not in ("suite", "server")
+        documents = running if variant.task == WITHOUT_HANDLER else EVERY_VARIANT
+        chosen = {"dependencies": documents, "openapi": documents, "server": running}
+        return variant in chosen.get(check, EVERY_VARIANT)
 
     return [
         (variant, MODEL if check.name == "suite" and variant not in whole else check)

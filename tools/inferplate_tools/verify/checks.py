@@ -88,7 +88,9 @@ def check_model(bench: Workbench, variant: Variant) -> None:
 def _run_tests(bench: Workbench, variant: Variant, *arguments: str) -> None:
     bench.place_artifact(variant)
     disabled = [part for plugin in FOREIGN_PLUGINS for part in ("-p", f"no:{plugin}")]
-    command = [bench.python, "-m", "pytest", "-q", "-p", "no:cacheprovider", *disabled]
+    # Rewriting the assertions of every variant is a tenth of the work; failures show their locals.
+    shown = ["--assert=plain", "--showlocals"]
+    command = [bench.python, "-m", "pytest", "-q", "-p", "no:cacheprovider", *shown, *disabled]
     with TemporaryDirectory(dir=_memory(), ignore_cleanup_errors=True) as folder:
         command += ["--basetemp", str(Path(folder, "tests"))]
         bench.run([*command, *arguments], bench.project(variant), timeout=_SUITE_SECONDS)
