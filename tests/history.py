@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import copier
 
@@ -11,6 +12,7 @@ from inferplate.git import Git
 from inferplate.project.apply import apply
 from inferplate.project.plan import Plan, plan_update
 from inferplate.project.project import Project
+from inferplate.template.render import templates_compiled_once
 from inferplate.template.source import template_root
 from inferplate.template.variants import Variant
 from inferplate_tools.verify.hygiene import tree
@@ -144,15 +146,18 @@ def emitted(bench: Workbench, variant: Variant, version: str) -> Path:
     source = history(bench)
 
     def make(folder: Path) -> None:
-        copier.run_copy(
-            str(source),
-            folder,
-            data=variant.answers(),
-            vcs_ref=version,
-            defaults=True,
-            quiet=True,
-            settings=copier.Settings(),
-        )
+        # The bits in the index of a repository that is none yet: Copier asks git for each file.
+        without_index = patch("copier._main.Worker._sync_git_index_executable_bit")
+        with templates_compiled_once(), without_index:
+            copier.run_copy(
+                str(source),
+                folder,
+                data=variant.answers(),
+                vcs_ref=version,
+                defaults=True,
+                quiet=True,
+                settings=copier.Settings(),
+            )
 
     return bench.once(f"emitted/{version}/{variant}", make)
 

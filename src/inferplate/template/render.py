@@ -60,7 +60,7 @@ def render(
     )
 
     shown = nullcontext() if ask else step("Rendering the template")
-    with _one_at_a_time, _git_out_of_sight(), _templates_compiled_once(), shown:
+    with _one_at_a_time, _git_out_of_sight(), templates_compiled_once(), shown:
         try:
             copier.run_copy(
                 str(template),
@@ -93,7 +93,8 @@ def _git_out_of_sight() -> Iterator[None]:
 
 
 @contextmanager
-def _templates_compiled_once() -> Iterator[None]:
+def templates_compiled_once() -> Iterator[None]:
+    """Let all renders of this process compile each template of Jinja once."""
     from jinja2 import Environment
 
     with patch.object(Environment, "compile", _memoised(Environment.compile)):
