@@ -2,6 +2,7 @@
 
 import itertools
 import re
+import shlex
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import manifests
 import pytest
 import yaml
-from conftest import ALL_VARIANTS, Covers
+from conftest import ALL_VARIANTS, Covers, Run
 from history import MakeProject, commit, edit, first, update
 from manifests import CHOICES, Document, changed, emit, read
 from prometheus_client.parser import text_string_to_metric_families
@@ -19,6 +20,7 @@ from test_observability import metrics_in
 from inferplate.git import Git
 from inferplate.project.project import Project
 from inferplate.template.render import render
+from inferplate.template.source import template_root
 from inferplate.template.variants import Variant
 from inferplate_tools.client import ask, post_json
 from inferplate_tools.golden import Golden
@@ -456,3 +458,39 @@ def test_files_of_ones_own_in_their_place_survive(make_project: MakeProject) -> 
     assert plan.conflicts.keys() == {f"{BASE}/service.yaml"}
     for name in (f"{BASE}/service.yaml", "deploy/own.yaml"):
         assert "# mine" in (project / name).read_text(encoding="utf-8")
+
+
+@needs_kubectl
+@pytest.mark.parametrize("choice", ["kubernetes", "kserve"])
+def test_the_page_names_what_is_emitted(
+    choice: str, inferplate: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (template_root() / f"docs/{choice}.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"^```sh\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    commands = [shlex.split(line) for line in block.splitlines()]
+    (new,) = (words[1:] for words in commands if words[0] == "inferplate")
+    monkeypatch.chdir(tmp_path)
+    assert inferplate(*new)[0] == 0
+    project = tmp_path / new[1]
+    folder = project / "deploy" / choice
+    (applied,) = (words[-1] for words in commands if words[1:3] == ["apply", "-k"])
+    documents = manifests.build(project / applied)
+    assert {each["metadata"]["namespace"] for each in documents} == {
+        words[words.index(before) + 1]
+        for words in commands
+        for before in ("namespace", "-n")
+        if before in words
+    }
+    asked = {word for words in commands for word in words if "/" in word and words[1] == "-n"}
+    assert asked <= {f"{each['kind'].lower()}/{each['metadata']['name']}" for each in documents}
+    pushed = {words[-1].removeprefix("IMAGE=") for words in commands if "push" in words}
+    assert pushed == {words[-1].removeprefix("IMAGE=") for words in commands if "make" in words}
+    assert f"{pushed.pop()}" in str(documents)
+    for name in re.findall(r"`((?:base|overlays)/\S+)`", page):
+        assert (folder / name).is_file()
+    components = {path.name for path in (folder / "components").iterdir()}
+    assert components == set(re.findall(r"`((?:api|autoscale|model)-\w+|prometheus)`", page))
+    grace = re.search(r"is killed after (\d+)", page)
+    if choice == "kubernetes":
+        assert grace
+        assert float(grace[1]) == manifests.deployed(documents).grace
