@@ -189,6 +189,19 @@ def test_each_component_makes_a_valid_deployment(about: str, component: str, one
 
 
 @needs_kubectl
+def test_the_autoscaler_asks_for_the_namespace_of_the_overlay(one: Path) -> None:
+    overlay = one / "deploy/kubernetes/overlays/staging"
+    overlay.mkdir()
+    document = read(overlay.parent / "production/kustomization.yaml")
+    document["namespace"] = "staging"
+    (overlay / "kustomization.yaml").write_text(yaml.safe_dump(document), encoding="utf-8")
+    scaled = manifests.of_kind(manifests.build(overlay), "ScaledObject")["spec"]
+    for trigger in scaled["triggers"]:
+        labels = dict(re.findall(r'(\w+)="([^"]*)"', trigger["metadata"]["query"]))
+        assert labels == {"namespace": "staging", "service": "inference-service"}
+
+
+@needs_kubectl
 def test_kserve_puts_a_stored_model_where_the_service_looks(
     one: Path, custom: dict[tuple[str, str], Document]
 ) -> None:
