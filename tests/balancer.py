@@ -3,14 +3,12 @@
 import asyncio
 import contextlib
 import itertools
-from typing import Final, Self
+from collections import Counter
+from typing import Any, Final, Self
 
 import aiohttp
 
 from inferplate_tools.client import HOST
-
-_PROBE_SECONDS: Final = 0.1
-"""Between two readiness probes of an instance."""
 
 _CHUNK: Final = 64 * 2**10
 
@@ -18,21 +16,27 @@ _CHUNK: Final = 64 * 2**10
 class Balancer:
     """Forwards connections to instances, each a port of this machine.
 
-    It works as those in front of real services do: an instance gets no new connections from its
-    first probe that fails. It never sends anything twice; a connection that an instance refuses is
-    closed, and lost for its client.
+    It works as those in front of real services do: an instance gets no new connections once so
+    many readiness probes in a row have failed. It never sends anything twice; a connection that an
+    instance refuses is closed, and lost for its client.
 
-    ``instances``: the ports, which may be changed at any time.
+    ``instances``: the ports, which may be changed at any time. ``probe``: the readiness probe of a
+    container, as Kubernetes takes it.
     """
 
-    def __init__(self, instances: list[int]) -> None:
+    def __init__(self, instances: list[int], probe: dict[str, Any]) -> None:
         self.instances: Final = instances
+        self._probe_path: Final[str] = probe["httpGet"]["path"]
+        self._period: Final[float] = probe["periodSeconds"]
+        self._timeout: Final[float] = probe["timeoutSeconds"]
+        self._failures_allowed: Final[int] = probe["failureThreshold"]
+        self._failures: Final = Counter[int]()
         self._ready: Final = set[int]()
         self._probed: Final = asyncio.Condition()
         self._turn: Final = itertools.count()
 
     async def __aenter__(self) -> Self:
-        timeout = aiohttp.ClientTimeout(total=2)
+        timeout = aiohttp.ClientTimeout(total=self._timeout)
         connector = aiohttp.TCPConnector(force_close=True)
         self._session = aiohttp.ClientSession(timeout=timeout, connector=connector)
         self._server = await asyncio.start_server(self._forward, HOST, 0)
@@ -58,15 +62,19 @@ class Balancer:
             await asyncio.gather(*map(self._probe, self.instances))
             async with self._probed:
                 self._probed.notify_all()
-            await asyncio.sleep(_PROBE_SECONDS)
+            await asyncio.sleep(self._period)
 
     async def _probe(self, port: int) -> None:
         try:
-            async with self._session.get(f"http://{HOST}:{port}/v2/health/ready") as response:
+            async with self._session.get(f"http://{HOST}:{port}{self._probe_path}") as response:
                 ready = response.status == 200
         except (TimeoutError, aiohttp.ClientError):
             ready = False
-        (self._ready.add if ready else self._ready.discard)(port)
+        self._failures[port] = 0 if ready else self._failures[port] + 1
+        if ready:
+            self._ready.add(port)
+        elif self._failures[port] >= self._failures_allowed:
+            self._ready.discard(port)
 
     async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         ready = [port for port in self.instances if port in self._ready]

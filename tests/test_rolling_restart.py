@@ -1,4 +1,7 @@
-"""Constant load on two instances while one after the other is replaced: no request is lost."""
+"""Constant load on two instances while one after the other is replaced: no request is lost.
+
+They are stopped and probed with the times of the manifests for Kubernetes.
+"""
 
 import asyncio
 import itertools
@@ -9,13 +12,15 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import aiohttp
 import pytest
 import uvloop
 from balancer import Balancer
 from conftest import Covers
+from dotenv import dotenv_values
+from manifests import Document, emit, read
 
 from inferplate.template.variants import Variant
 from inferplate_tools.client import HOST, Response, alike, binary_request, decode_outputs, post_json
@@ -29,14 +34,13 @@ VARIANTS = [
     Variant("ninja", "onnxruntime", "gunicorn"),
     Variant("fastapi", "onnxruntime", "hypercorn"),
 ]
+DRAIN_DELAY: Final = "SERVICE_DRAIN_DELAY"
 REQUESTS: Final = 20_000
 REPLACEMENTS: Final = 6
 KEPT, FRESH, SLOW = 8, 4, 2
 """Clients that keep their connection, that open one for each request, that send slowly."""
-DRAIN_DELAY: Final = 1.0
-"""Seconds: ten probes of the balancer."""
-PAUSE: Final = 1.3
-"""Seconds in the middle of a slow client's body, longer than the drain delay."""
+PAUSE: Final = 0.3
+"""Seconds that the pause in a slow client's body is longer than the drain delay."""
 ROUNDING: Final = 1e-5
 
 
@@ -53,22 +57,50 @@ class Question:
 @pytest.mark.slow
 @pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: variant.server)
 def test_rolling_restart_loses_no_request(
-    variant: Variant, copy_of: Callable[[Variant], Path], bench: Workbench, covers: Covers
+    variant: Variant,
+    copy_of: Callable[[Variant], Path],
+    template: Path,
+    tmp_path: Path,
+    bench: Workbench,
+    covers: Covers,
 ) -> None:
     covers("rolling restart under load: no request lost", variant.server, len(VARIANTS))
     project = copy_of(variant)
+    base = emit(template, tmp_path / "manifests") / "deploy/kubernetes/base"
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner, ExitStack() as stack:
-        instances = Instances(project, bench.python, stack)
+        instances = Instances(project, bench.python, stack, Manifest.read(base))
         outcomes = runner.run(restart_under_load(instances))
     assert outcomes.keys() == {"answered"}, outcomes
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a pod is given: settings, its readiness probe, and seconds from SIGTERM to SIGKILL."""
+
+    settings: dict[str, str]
+    probe: Document
+    grace: float
+
+    @classmethod
+    def read(cls, base: Path) -> Self:
+        pod = read(base / "deployment.yaml")["spec"]["template"]["spec"]
+        (container,) = pod["containers"]
+        given = dotenv_values(base / "settings.env")
+        times = {name: str(given[name]) for name in (DRAIN_DELAY, "SERVICE_GRACEFUL_TIMEOUT")}
+        return cls(times, container["readinessProbe"], pod["terminationGracePeriodSeconds"])
+
+    @property
+    def drain_delay(self) -> float:
+        return float(self.settings[DRAIN_DELAY])
 
 
 class Instances:
     """Two instances of one service, the first with one worker and the second with two."""
 
-    def __init__(self, project: Path, python: str, stack: ExitStack) -> None:
+    def __init__(self, project: Path, python: str, stack: ExitStack, manifest: Manifest) -> None:
         self._python: Final = python
         self._stack: Final = stack
+        self.manifest: Final = manifest
         self._projects: Final = project, project.with_name("second")
         shutil.copytree(*self._projects)
         self.services: Final = [self._start(place) for place in range(2)]
@@ -78,7 +110,7 @@ class Instances:
     def stop(self, place: int) -> None:
         """Stop an instance as an orchestrator does."""
         self.services[place].terminate()
-        self.services[place].wait_exit()
+        self.services[place].wait_exit(self.manifest.grace)
 
     def start(self, place: int) -> None:
         """Start the successor of an instance that was stopped."""
@@ -89,7 +121,7 @@ class Instances:
         settings = {
             "SERVICE_WORKERS": str(place + 1),
             "SERVICE_THREADS": "1",
-            "SERVICE_DRAIN_DELAY": f"{DRAIN_DELAY:g}",
+            **self.manifest.settings,
         }
         return self._stack.enter_context(Service(self._projects[place], self._python, settings))
 
@@ -99,14 +131,16 @@ async def restart_under_load(instances: Instances) -> Counter[str]:
     first = instances.services[0]
     questions = itertools.cycle(ask_about(first.project, first.port))
     outcomes: Counter[str] = Counter()
-    async with Balancer([service.port for service in instances.services]) as balancer:
+    ports = [service.port for service in instances.services]
+    slow = instances.manifest.drain_delay + PAUSE
+    async with Balancer(ports, instances.manifest.probe) as balancer:
         await balancer.wait_ready()
         ended = asyncio.Event()
         clients = [
             asyncio.create_task(
                 client(balancer.port, questions, outcomes, ended, fresh=fresh, pause=pause)
             )
-            for count, fresh, pause in ((KEPT, False, 0), (FRESH, True, 0), (SLOW, False, PAUSE))
+            for count, fresh, pause in ((KEPT, False, 0), (FRESH, True, 0), (SLOW, False, slow))
             for _ in range(count)
         ]
         for replacement in itertools.count():

@@ -114,13 +114,14 @@ class Service:
         """Send SIGTERM to the main process."""
         self._process.send_signal(signal.SIGTERM)
 
-    def wait_exit(self) -> None:
+    def wait_exit(self, limit: float | None = None) -> None:
         """Wait for the end of the service.
 
         Raises:
-            CheckFailed: it ran longer than its graceful time, or did not exit with 0.
+            CheckFailed: it ran longer than ``limit`` seconds, by default its graceful time, or did
+                not exit with 0.
         """
-        budget = GRACEFUL_SECONDS + _EXIT_MARGIN
+        budget = limit or GRACEFUL_SECONDS + _EXIT_MARGIN
         try:
             code = self._process.wait(budget)
         except subprocess.TimeoutExpired:
