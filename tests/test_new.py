@@ -114,7 +114,7 @@ REFUSALS: dict[str, tuple[list[str], str]] = {
     "no such framework": (["--framework", "fastpi"], "unknown framework 'fastpi': did you mean"),
     "no such question": (["--set", "licens=MIT"], "unknown answer 'licens': did you mean 'lic"),
     "no such choice": (["--set", "deploy=compos"], "unknown deploy 'compos': did you mean 'comp"),
-    "a name that cannot be": (["--name", "🌸"], "'project_name': use at least one letter"),
+    "a name that cannot be": (["--name", "🌸"], "'project_name': use a letter (a to z) or"),
     "a computed answer": (["--set", "slug=mine"], "unknown answer 'slug'"),
     "no answer": (["--set", "licence"], "give it as KEY=VALUE"),
     "an answer given twice": (["--name", "a", "--set", "project_name=b"], "project_name is given"),
@@ -342,7 +342,7 @@ def test_answers_are_checked_before_others_are_asked(
     with typed("", monkeypatch):
         code, _, error = inferplate("new", "service", "--set", "author= me")
     assert (code, error.count("\n")) == (1, 1)
-    assert "'author': remove the blanks at the beginning" in error
+    assert "'author': remove the blanks around it" in error
     assert list(work.iterdir()) == []
 
 
