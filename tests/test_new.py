@@ -118,7 +118,10 @@ REFUSALS: dict[str, tuple[list[str], str]] = {
     "a computed answer": (["--set", "slug=mine"], "unknown answer 'slug'"),
     "no answer": (["--set", "licence"], "give it as KEY=VALUE"),
     "an answer given twice": (["--name", "a", "--set", "project_name=b"], "project_name is given"),
-    "a name without letters": (["--defaults", "/日本"], "makes no title (Validation error"),
+    "a name without letters": (
+        ["--defaults", "/日本"],
+        "cannot make a title from the folder",
+    ),
     "a folder in a file's way": (["--defaults", "../dir"], "../dir/Makefile is a folder"),
     "a file in a folder's way": (["--defaults", "../bad"], "../bad/src is not a folder"),
     "a link in a folder's way": (["--keep", "-y", "../out"], "../out/src is not a folder"),
