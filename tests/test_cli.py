@@ -276,7 +276,7 @@ def test_lists_the_variants_as_a_matrix_of_a_workflow() -> None:
         (
             ["new", "a", "--runtime", "xgboost", "--task", "text"],
             1,
-            "task=text: texts need the run",
+            "task=text: needs the run",
         ),
         (["new", "a", "--framework", "fastpi"], 1, "unknown framework 'fastpi': did you mean"),
         (["verify", "--check", "sute"], 1, "unknown check 'sute': did you mean 'suite'?"),

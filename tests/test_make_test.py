@@ -4,10 +4,10 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from test_pythons import PYTHONS, find
 
 from inferplate.template.render import render
 from inferplate.template.source import template_root
@@ -55,9 +55,15 @@ def test_an_ordinary_user_is_told_what_to_ask_the_administrator_for(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("version", PYTHONS)
 def test_the_emitted_readme_installs_with_the_pip_of_a_fresh_environment(
-    template: Path, tmp_path: Path
+    version: str, template: Path, tmp_path: Path, pytestconfig: pytest.Config
 ) -> None:
+    if version != PYTHONS[0] and not pytestconfig.getoption("--exhaustive"):
+        pytest.skip("only with --exhaustive: the oldest pip is the one that lacks options")
+    interpreter = find(version)
+    if interpreter is None:
+        pytest.skip(f"there is no Python {version}")
     project = render(template, tmp_path / "service", {"runtime": "python"})
     readme = (project / "README.md").read_text(encoding="utf-8")
     ((block, install),) = re.findall(
@@ -66,7 +72,7 @@ def test_the_emitted_readme_installs_with_the_pip_of_a_fresh_environment(
     # Without what it depends on, and the build: only whether pip knows what it is told.
     script = f"set -e\n{block}\n{install} --no-deps --dry-run --no-build-isolation"
     script = script.replace("--editable . ", "")
-    path = os.pathsep.join([str(Path(sys.executable).resolve().parent), os.environ["PATH"]])
+    path = os.pathsep.join([str(Path(interpreter).resolve().parent), os.environ["PATH"]])
     done = subprocess.run(
         ["/bin/bash", "-c", script],
         cwd=project,

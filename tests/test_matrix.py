@@ -109,10 +109,10 @@ def test_of_a_further_task_each_framework_serves_with_every_runtime_and_server()
 @pytest.mark.parametrize(
     ("answers", "reason"),
     [
-        ({"runtime": "xgboost", "task": "text"}, "task=text: texts need the runtime transformers"),
-        ({"runtime": "transformers", "task": "tabular"}, "task=tabular: Transformers takes texts"),
-        ({"runtime": "xgboost", "task": "image"}, "task=image: images need the runtime onnx"),
-        ({"runtime": "pytorch", "task": "embedding"}, "task=embedding: embeddings need the runt"),
+        ({"runtime": "xgboost", "task": "text"}, "task=text: needs the runtime transformers"),
+        ({"runtime": "transformers", "task": "tabular"}, "task=tabular: transformers takes texts"),
+        ({"runtime": "xgboost", "task": "image"}, "task=image: needs onnxruntime, pytorch or"),
+        ({"runtime": "pytorch", "task": "embedding"}, "task=embedding: needs onnxruntime or"),
         ({"runtime": "transformers", "task": "text"}, ""),
         ({"runtime": "transformers", "task": "embedding"}, ""),
         ({"runtime": "openvino", "task": "image"}, ""),

@@ -114,11 +114,14 @@ REFUSALS: dict[str, tuple[list[str], str]] = {
     "no such framework": (["--framework", "fastpi"], "unknown framework 'fastpi': did you mean"),
     "no such question": (["--set", "licens=MIT"], "unknown answer 'licens': did you mean 'lic"),
     "no such choice": (["--set", "deploy=compos"], "unknown deploy 'compos': did you mean 'comp"),
-    "a name that cannot be": (["--name", "🌸"], "'project_name': use at least one letter"),
+    "a name that cannot be": (["--name", "🌸"], "'project_name': use a letter (a to z) or"),
     "a computed answer": (["--set", "slug=mine"], "unknown answer 'slug'"),
     "no answer": (["--set", "licence"], "give it as KEY=VALUE"),
     "an answer given twice": (["--name", "a", "--set", "project_name=b"], "project_name is given"),
-    "a name without letters": (["--defaults", "/日本"], "makes no title (Validation error"),
+    "a name without letters": (
+        ["--defaults", "/日本"],
+        "cannot make a title from the folder",
+    ),
     "a folder in a file's way": (["--defaults", "../dir"], "../dir/Makefile is a folder"),
     "a file in a folder's way": (["--defaults", "../bad"], "../bad/src is not a folder"),
     "a link in a folder's way": (["--keep", "-y", "../out"], "../out/src is not a folder"),
@@ -342,7 +345,7 @@ def test_answers_are_checked_before_others_are_asked(
     with typed("", monkeypatch):
         code, _, error = inferplate("new", "service", "--set", "author= me")
     assert (code, error.count("\n")) == (1, 1)
-    assert "'author': remove the blanks at the beginning" in error
+    assert "'author': remove the blanks around it" in error
     assert list(work.iterdir()) == []
 
 

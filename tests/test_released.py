@@ -11,7 +11,7 @@ from pathlib import Path
 
 import copier
 import pytest
-from conftest import ALL_VARIANTS, COVERING_VARIANTS
+from conftest import ALL_VARIANTS
 from history import commit, files, repository
 from test_update import UPDATES, edit_everything, outcomes
 
@@ -19,8 +19,9 @@ from inferplate.git import Git, GitError
 from inferplate.project.apply import apply
 from inferplate.project.plan import plan_update
 from inferplate.project.project import Project
+from inferplate.template.questions import read_questions
 from inferplate.template.source import template_root
-from inferplate.template.variants import Variant
+from inferplate.template.variants import Variant, covering, variants
 from inferplate_tools.workbench import Workbench
 
 PARTS = ("template", "copier.yml", "CHANGELOG.md")
@@ -32,7 +33,7 @@ STATES: dict[str, str] = {
     )["state"]
 }
 SAMPLE = [ALL_VARIANTS[0]]
-"""What is updated in every run; with ``--exhaustive`` it is all that cover every choice."""
+"""What is updated in every run; with ``--exhaustive`` few that have every choice of the state."""
 
 
 @pytest.fixture(autouse=True)
@@ -95,7 +96,7 @@ def test_every_edit_of_a_released_state_survives(
     request: pytest.FixtureRequest,
 ) -> None:
     every = request.config.getoption("--exhaustive")
-    for variant in COVERING_VARIANTS if every else SAMPLE:
+    for variant in [*SAMPLE, *covering(offered(version, tmp_path))] if every else SAMPLE:
         found = updated(bench, version, variant, tmp_path / variant.name)
         assert "lost" not in found.values(), (variant.name, found)
         if variant == SAMPLE[0]:
@@ -103,6 +104,13 @@ def test_every_edit_of_a_released_state_survives(
             record_property("edits", (number, f"{version} to today", found))
             counted = {"kept": 0, "conflict": 0, "lost": 0, **Counter(found.values())}
             assert counted == documented(version), "bring the table of docs/updates.md up to date"
+
+
+def offered(version: str, folder: Path) -> list[Variant]:
+    """List the variants of a state, each with the first task of its runtime."""
+    asked = Git(template_root()).raw("show", f"{STATES[version]}:copier.yml")
+    (folder / "copier.yml").write_bytes(asked)
+    return [each for each in variants(read_questions(folder)) if each in ALL_VARIANTS[1:]]
 
 
 def updated(bench: Workbench, version: str, variant: Variant, project: Path) -> dict[str, str]:

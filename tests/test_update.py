@@ -335,8 +335,8 @@ def test_a_project_that_was_not_asked_for_its_task_keeps_the_first(
 @pytest.mark.parametrize(
     ("runtime", "task", "reason"),
     [
-        ("pytorch", "text", "texts need the runtime transformers"),
-        ("xgboost", "image", "images need the runtime onnxruntime, pytorch or openvino"),
+        ("pytorch", "text", "needs the runtime transformers"),
+        ("xgboost", "image", "needs onnxruntime, pytorch or openvino"),
     ],
 )
 def test_a_task_that_the_new_runtime_does_not_have_is_refused(
@@ -733,7 +733,7 @@ REFUSALS: dict[str, tuple[list[str], str]] = {
     "no such question": (["--set", "licens=MIT"], "unknown answer 'licens': did you mean"),
     "no such choice": (["--set", "licence=GPL"], "unknown licence 'GPL': choose from"),
     "no such choice among some": (["--set", "deploy=compos"], "did you mean 'compose'?"),
-    "refused by its validator": (["--set", "author= me"], "remove the blanks at the beginning"),
+    "refused by its validator": (["--set", "author= me"], "remove the blanks around it"),
     "a computed answer": (["--set", "slug=mine"], "unknown answer 'slug'"),
     "no answer": (["--set", "licence"], "give it as KEY=VALUE"),
     "two things at once": (["--continue", "--dry-run"], "cannot be combined with other options"),

@@ -1,1 +1,1 @@
-"""inferplate: a Copier template for inference services, and the tool that proves its variants."""
+"""inferplate: a Copier template for inference services, and the command line that updates them."""

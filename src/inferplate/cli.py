@@ -301,7 +301,7 @@ def show_status(
     ] = Path(),
     check: Annotated[
         bool,
-        typer.Option("--check", help="Exit with 1 if a newer version is there, or may be."),
+        typer.Option("--check", help="Exit with 1 unless it is the newest version."),
     ] = False,
     quiet: Quiet = False,
     as_json: AsJson = False,

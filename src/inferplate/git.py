@@ -158,7 +158,7 @@ def _settings() -> list[str]:
 
 
 def _reason(said: str) -> str:
-    """Choose the line that says why: of ssh it is the one before git's own."""
+    """Choose the line that says why: for ssh, the one before git's own."""
     if trust := _TRUST.search(said):
         return f"the repository belongs to another user; if you trust it, run '{trust[0].strip()}'"
     lines = [line.strip() for line in said.splitlines() if line.strip(" @")]

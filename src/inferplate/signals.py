@@ -13,18 +13,18 @@ _ENDINGS: Final = [
 
 
 def interruptible() -> AbstractContextManager[None]:
-    """Let all of them end what is done here as Ctrl-C does: with everything cleaned up."""
+    """Make every signal end this block as Ctrl-C does, with everything cleaned up."""
     return _handled_by(_interrupt)
 
 
 def undisturbed() -> AbstractContextManager[None]:
-    """Let none of them end what is done here, which takes a moment only."""
+    """Let no signal end this block, which takes only a moment."""
     return _handled_by(signal.SIG_IGN)
 
 
 @contextmanager
 def temporary_folder(prefix: str = "inferplate-", within: Path | None = None) -> Iterator[Path]:
-    """Give a folder that is gone afterwards, also where its removal would be interrupted."""
+    """Provide a temporary folder; an interrupt does not keep it from being removed."""
     folder = TemporaryDirectory(prefix=prefix, dir=within, ignore_cleanup_errors=True)
     try:
         yield Path(folder.name)
@@ -39,7 +39,7 @@ def _interrupt(*_: object) -> None:
 
 @contextmanager
 def _handled_by(handler: Any) -> Iterator[None]:
-    """Handle them so, but for those that are ignored already, as by ``nohup``."""
+    """Handle the signals this way, except those that are ignored already, such as by ``nohup``."""
     handled = {which: signal.getsignal(which) for which in _ENDINGS}
     before = {which: was for which, was in handled.items() if was != signal.SIG_IGN}
     for which in before:

@@ -1,4 +1,4 @@
-"""Just enough HTTP and Open Inference Protocol to ask a service as a stranger would."""
+"""Just enough HTTP and Open Inference Protocol to ask a service as any client would."""
 
 import http.client
 import json

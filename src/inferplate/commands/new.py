@@ -1,4 +1,4 @@
-"""Emits a new project, whole or not at all: what ``inferplate new`` does."""
+"""Emits a new project, all or nothing: what ``inferplate new`` does."""
 
 import shlex
 import sys
@@ -282,7 +282,7 @@ def _render(
             raise
         if not ask:
             raise InferplateError(
-                f"the folder's name makes no title ({error}): give one with --name"
+                f"cannot make a title from the folder's name ({error}): give one with --name"
             ) from error
         render(
             template.folder,

@@ -30,7 +30,7 @@ _WHAT_TO_DO: Final = {
 }
 
 _ONE_SIDE: Final = (
-    "Of a whole file, 'git checkout --ours FILE' keeps yours, and --theirs takes the template's."
+    "For a whole file, 'git checkout --ours FILE' keeps yours, and --theirs takes the template's."
 )
 
 

@@ -1,4 +1,4 @@
-"""Carries out an update, whole or not at all."""
+"""Carries out an update, all or nothing."""
 
 from contextlib import suppress
 from pathlib import Path

@@ -18,7 +18,7 @@ from inferplate.template.questions import AXES
 from inferplate.template.releases import Releases
 
 _LOOKED_AT: Final = 20
-"""How many commits of the answers file are looked at, for one with other answers."""
+"""How many commits of the answers file are searched for one with other answers."""
 
 
 def changed_by_hand(

@@ -1,4 +1,4 @@
-"""Puts a draft of a project into its folder, whole or not at all, beside what is there already."""
+"""Moves a draft of a project into its folder, all or nothing, beside what is there already."""
 
 import os
 from collections.abc import Iterator
@@ -58,9 +58,9 @@ def overwritten(draft: Path, destination: Path) -> list[str]:
             continue
         if path.is_dir():
             if there.is_symlink() or not there.is_dir():
-                raise InferplateError(f"{there} is not a folder, which it has to be: move it away")
+                raise InferplateError(f"{there} is not a folder, but must be one: move it away")
         elif there.is_dir():
-            raise InferplateError(f"{there} is a folder where a file has to be: move it away")
+            raise InferplateError(f"{there} is a folder, but must be a file: move it away")
         elif there.is_symlink() or there.read_bytes() != path.read_bytes():
             found.append(name.as_posix())
     return found

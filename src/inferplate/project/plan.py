@@ -1,4 +1,4 @@
-"""Works out, beside the project, what an update to another version or to other answers does."""
+"""Works out what an update to another version or other answers does; the project stays as it is."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import suppress

@@ -89,7 +89,7 @@ class Project:
 
     @property
     def origin(self) -> str:
-        """Return where the template is: a path is as seen from the project, not from here."""
+        """Return where the template is; a relative path is relative to the project."""
         path = self.root / self.source
         is_path = "://" not in self.source and path.exists()
         return str(path.resolve()) if is_path else self.source

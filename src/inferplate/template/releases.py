@@ -1,4 +1,4 @@
-"""The released versions of a template: the tags of its git repository, and what changed in each."""
+"""The released versions of a template: the tags of its git repository, and their changes."""
 
 import difflib
 import io

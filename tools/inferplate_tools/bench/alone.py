@@ -1,4 +1,4 @@
-"""Runs a model with nothing around it: what a server on one processor cannot beat.
+"""Runs a model with nothing around it, faster than any server on one processor can.
 
     python -m inferplate_tools.bench.alone MODEL ROWS SECONDS
 

@@ -33,13 +33,13 @@ _SETTLE_SECONDS: Final = 10.0
 _THAWED_SECONDS: Final = 0.5
 """A peer that was frozen has this long for what it missed, such as health checks of its own."""
 _ALIVE_SECONDS: Final = 30.0
-"""For a peer that starts parts of itself anew when it was frozen for long."""
+"""For a peer that restarts parts of itself after it was frozen for long."""
 _START_SECONDS: Final = {False: 3.5, True: 8.5}
-"""A guess at how long a service, or a peer, takes to prepare and start: for the progress bar."""
+"""An estimate of how long a service or a peer takes to prepare and start."""
 _ASKING_SECONDS: Final = 0.5
-"""A guess at how long the checks of an answer and the start of a load generator take."""
+"""An estimate of how long it takes to check an answer and to start a load generator."""
 _ALONE_SECONDS: Final = 2.0
-"""A guess at how long a run of the model alone takes."""
+"""An estimate of how long a run of the model alone takes."""
 _READY_SECONDS: Final = 180.0
 
 

@@ -23,7 +23,7 @@ _STOP_SECONDS: Final = 15.0
 _POLL_SECONDS: Final = 0.01
 _REST_SECONDS: Final = 0.5
 _REST_SHARE: Final = 0.15
-"""Less of a processor is rest: some poll all the time."""
+"""A server that uses less of a processor counts as idle: some poll all the time."""
 
 
 class Server:

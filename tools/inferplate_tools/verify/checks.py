@@ -97,7 +97,7 @@ def _run_tests(bench: Workbench, variant: Variant, *arguments: str) -> None:
 
 
 def _memory() -> Path | None:
-    """Return a folder in memory, where a thousand tests write their files sooner; None if none."""
+    """Return a folder in memory, where tests write their files faster; None if there is none."""
     folder = Path("/dev/shm")  # noqa: S108 - what is made in it has a name of its own
     return folder if folder.is_dir() and disk_usage(folder).free > _ROOM else None
 

@@ -79,7 +79,7 @@ def check_predictions(port: int, golden: Golden) -> None:
 
 
 def _check_typed(port: int, golden: Golden, named: dict[str, list[Any]]) -> None:
-    """Ask /predict. ``named``: what the protocol answers to the same, by the names of outputs."""
+    """Ask /predict. ``named``: the protocol's outputs for the same instances, by name."""
     typed = _success(post_json(port, "/predict", golden.typed_request), "/predict").json()
     if not alike(typed["predictions"], golden.predictions, _TOLERANCE):
         raise CheckFailed(
