@@ -24,12 +24,13 @@ from service.core import manifest
 from service.core.manifest import ArtifactError
 from service.core.model_thread import THREAD_NAME
 from service.interfaces import Server
-from service.ops import process
+from service.ops import platforms, process
 from service.ops.logs import configure_logging
 from service.ops.process import CannotStart
 from service.ops.settings import (
     Settings,
     SettingsInvalid,
+    from_platform,
     ignored_variables,
     load_settings,
     misspelt_variables,
@@ -53,7 +54,9 @@ def main() -> int:
                 describe(arguments, runtime)
             case "openapi":
                 _write_openapi()
-            case _:
+            case command:
+                if command == "serve":
+                    platforms.start_sagemaker()
                 own_settings()
                 return _serve(load_settings())
     except SettingsInvalid as error:
@@ -76,6 +79,9 @@ def _serve(settings: Settings) -> int:
         configure_logging(settings)
         for name in ignored_variables():
             log.warning("%s is ignored: Kubernetes set it, for the Service 'service'", name)
+        if given := from_platform():
+            told = ", ".join(f"{name} {value} ({by})" for name, (value, by) in given.items())
+            log.info("the platform says: %s", told)
         docs = f", documentation at {settings.url}/docs" if settings.docs else ""
         log.info("starting at %s%s", settings.url, docs)
         chosen: Server = server
@@ -100,6 +106,9 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    commands.add_parser(
+        "serve", help="serve as SageMaker wants it: port 8080, /ping, /invocations, /opt/ml/model"
+    )
     commands.add_parser("openapi", help="write the OpenAPI document to standard output")
     add_arguments(
         commands.add_parser("manifest", help="inspect an artifact and write the manifest beside it")

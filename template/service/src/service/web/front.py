@@ -41,6 +41,7 @@ from service.web.errors import (
     problem,
     protocol_error,
 )
+from service.web.further_paths import ASKED, READY, further_paths
 from service.web.oip import endpoints as oip
 from service.web.openai import embeddings
 from service.web.openai.schemas import is_embedding
@@ -100,6 +101,7 @@ class Front:
         )
         self._keys: Final = ApiKeys(settings.api_keys)
         self._prefix: Final = PathPrefix(settings.root_path)
+        self._further: Final = further_paths(settings, self._is_owners)
         origins, credentials = settings.cors_origins, settings.cors_credentials
         self._cors: Final = Cors(origins, credentials=credentials) if origins else None
         self._to_docs: Final = frozenset(
@@ -188,7 +190,10 @@ class Front:
         if not scope["path"].startswith("/"):  # gunicorn and hypercorn leave the absolute form
             scope = _origin_form(scope)
         scope = self._prefix.remove(scope)
-        path = scope["path"]
+        asked = path = scope["path"]
+        if path in self._further and (target := self._target(path)):
+            path = target
+            scope = {**scope, "path": path, "raw_path": path.encode(), ASKED: asked}
         method = scope["method"] if scope["method"] in _METHODS else "OTHER"
         context = RequestContext(
             self._settings.request_timeout, request_id(headers), trace_id(headers)
@@ -227,7 +232,22 @@ class Front:
             del self._in_flight[cycle]
             seconds = cycle.seconds
             metrics.record_answer(method, cycle.route, cycle.status, seconds)
-            self._log_access(method, path, cycle, seconds)
+            self._log_access(method, asked, cycle, seconds)
+
+    def _is_owners(self, path: str) -> bool:
+        """Return whether the owner has a route there."""
+        return self._framework.has_route(path)
+
+    def _target(self, path: str) -> str:
+        """Return the path that a further one stands for, nothing if it is none."""
+        if not path:
+            return ""
+        return READY if path == self._further.health else self._predictions(path)
+
+    def _predictions(self, path: str) -> str:
+        """Return the path that the one for predictions stands for: here it infers."""
+        model = self.engine.manifest.name if self.engine.has_manifest else "model"
+        return f"{oip.PREFIX}/models/{model}/infer"
 
     async def _answer(self, cycle: RequestCycle, scope: Scope, headers: dict[bytes, bytes]) -> None:
         if len(scope["headers"]) > _MAX_HEADERS:
@@ -400,7 +420,7 @@ class Front:
 
     def _description(self) -> Description:
         """Describe what the service has besides the owner's routes."""
-        return Description(self._settings)
+        return Description(self._settings, self._further)
 
     def _log_access(self, method: str, path: str, cycle: RequestCycle, seconds: float) -> None:
         wanted = self._settings.access_log
