@@ -6,7 +6,7 @@ import sys
 
 HOST = os.environ.get("SERVICE_HOST", "127.0.0.1")
 # Kubernetes sets SERVICE_PORT=tcp://10.0.0.11:80 for a Service of the name 'service'.
-GIVEN = (os.environ.get(name, "") for name in ("SERVICE_PORT", "AIP_HTTP_PORT", "PORT"))
+GIVEN = [os.environ.get(name, "") for name in ("SERVICE_PORT", "AIP_HTTP_PORT", "PORT")]
 PORT = next((int(port) for port in GIVEN if port.isdecimal()), 8000)
 LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
 REQUEST = b"GET /v2/health/ready HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"

@@ -92,6 +92,16 @@ async def test_root_path(serve: Serve) -> None:
     assert document["servers"] == [{"url": "/iris"}]
 
 
+async def test_health_path(serve: Serve) -> None:
+    async with serve(Doubler(), health_path="/health") as service:
+        assert (await service.client.get("/health")).json() == {"live": True, "ready": True}
+
+
+async def test_predict_path(serve: Serve) -> None:
+    async with serve(Doubler(), predict_path="/score") as service:
+        assert outputs(await service.client.post("/score", json=rows(1))) == [2]
+
+
 async def test_cors_origins(serve: Serve) -> None:
     async with serve(Doubler(), cors_origins=PAGE["origin"]) as service:
         answer = await service.client.get("/v2", headers=PAGE)

@@ -242,9 +242,9 @@ class Front:
         """Return the path that a further one stands for, nothing if it is none."""
         if not path:
             return ""
-        return READY if path == self._further.health else self._predictions(path)
+        return READY if path == self._further.health else self._predictions()
 
-    def _predictions(self, path: str) -> str:
+    def _predictions(self) -> str:
         """Return the path that the one for predictions stands for: here it infers."""
         model = self.engine.manifest.name if self.engine.has_manifest else "model"
         return f"{oip.PREFIX}/models/{model}/infer"

@@ -14,9 +14,9 @@ from service.ops.settings import Settings
 from service.web import predict_schema
 from service.web.asgi import JSON, Scope
 from service.web.errors import Malformed, MethodNotAllowed, NotFound, UnsupportedMediaType
-from service.web.further_paths import ASKED, without_parameters
 from service.web.forms import Forms
 from service.web.front import Front, content_type
+from service.web.further_paths import ASKED, without_parameters
 from service.web.openai.text_instances import TextInstances
 from service.web.openapi.predict import PredictDescription
 from service.web.predict_schema import PredictRequest, PredictResponse
@@ -146,8 +146,8 @@ class PredictFront(Front):
     def _is_owners(self, path: str) -> bool:
         return path != predict_schema.PATH and super()._is_owners(path)
 
-    def _predictions(self, path: str) -> str:
-        return predict_schema.PATH if self._settings.predict_endpoint else super()._predictions(path)
+    def _predictions(self) -> str:
+        return predict_schema.PATH if self._settings.predict_endpoint else super()._predictions()
 
     def _description(self) -> PredictDescription:
         return PredictDescription(self._settings, self._further, *self._schemas)
