@@ -1,17 +1,16 @@
 """Managed clouds: a service started as each of them does, by the lines of docs/clouds.md."""
 
-import json
 import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from conftest import ALL_VARIANTS, SERVER_VARIANTS, Covers
+from conftest import SERVER_VARIANTS, Covers
 
 from inferplate.template.source import template_root
 from inferplate.template.variants import Variant
-from inferplate_tools.client import ask
+from inferplate_tools.client import ask, post_json
 from inferplate_tools.golden import Golden
 from inferplate_tools.service import Service
 from inferplate_tools.workbench import Workbench
@@ -105,10 +104,10 @@ def test_service_is_asked_as_the_cloud_does(
         service.wait_ready()
         assert ask(service.port, "GET", cloud.probe).status == 200
         body = {**golden.typed_request, **({"parameters": {"top": 3}} if cloud.parameters else {})}
-        answer = ask(service.port, "POST", cloud.predict, body)
+        answer = post_json(service.port, cloud.predict, body)
         assert answer.status == 200, answer.body
-        plain = ask(service.port, "POST", "/predict", golden.typed_request)
-        assert json.loads(answer.body)["predictions"] == json.loads(plain.body)["predictions"]
+        plain = post_json(service.port, "/predict", golden.typed_request)
+        assert answer.json()["predictions"] == plain.json()["predictions"]
         service.terminate()
         service.wait_exit()
     log = service.log.read_text(encoding="utf-8")
