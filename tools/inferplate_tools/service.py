@@ -65,6 +65,7 @@ class Service:
             "SERVICE_GRACEFUL_TIMEOUT": f"{GRACEFUL_SECONDS:g}",
             **settings,
         }
+        self._metrics_port: Final = int(settings.get("SERVICE_METRICS_PORT", self.port))
         self._workers: Final = int(settings.get("SERVICE_WORKERS", "1"))
 
     def __enter__(self) -> Self:
@@ -117,7 +118,7 @@ class Service:
     def ready_workers(self) -> float:
         """Read from the metrics how many workers are ready; 0 if they cannot be read."""
         try:
-            return sum(value for _, value in samples(self.port, "inference_ready_workers"))
+            return sum(value for _, value in samples(self._metrics_port, "inference_ready_workers"))
         except (OSError, http.client.HTTPException):
             return 0
 

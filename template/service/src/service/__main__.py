@@ -36,6 +36,7 @@ from service.ops.settings import (
     misspelt_variables,
     settings_table,
 )
+from service.ops.supervisor import listen
 from service.scaffold.arguments import add_arguments
 from service.settings import OwnSettings, own_settings
 
@@ -74,6 +75,7 @@ def _serve(settings: Settings) -> int:
     manifest.locate(manifest.read(settings.model_dir), settings.model_dir)
     from service import server
 
+    _check_metrics_port(settings)
     with process.prepare(settings.workers):
         process.on_stop(lambda *_: sys.exit(0), delay=0)
         configure_logging(settings)
@@ -90,6 +92,15 @@ def _serve(settings: Settings) -> int:
         if message := process.failure() or (None if process.draining() else process.deaths()):
             print(f"service: {message}", file=sys.stderr)
         return process.exit_code()
+
+
+def _check_metrics_port(settings: Settings) -> None:
+    """Check that nothing listens there: workers share the port, with whatever else would."""
+    if settings.metrics_port:
+        try:
+            listen(settings.host, settings.metrics_port).close()
+        except OSError as error:
+            raise CannotStart(f"SERVICE_METRICS_PORT cannot be used: {error.strerror}") from None
 
 
 def _write_openapi() -> None:

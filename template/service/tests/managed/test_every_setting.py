@@ -8,6 +8,7 @@ import io
 import json
 import logging
 import re
+import socket
 import sys
 import time
 from collections.abc import Callable
@@ -68,6 +69,15 @@ async def test_header_timeout() -> None:
 def test_max_connections() -> None:
     assert connection_limit(Settings(max_connections=3)) == 3
     assert connection_limit(Settings()) > 3
+
+
+async def test_metrics_port(serve: Serve) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port: int = free.getsockname()[1]
+    async with serve(Doubler(), metrics_port=port) as service:
+        assert (await service.client.get("/metrics")).status_code == 404
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
+            assert "inference_ready_workers" in (await client.get("/metrics")).text
 
 
 async def test_api_keys(serve: Serve) -> None:

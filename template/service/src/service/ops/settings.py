@@ -90,6 +90,13 @@ class ServiceSettings(BaseSettings):
     tls_key: FilePath | None = Field(
         default=None, description="PEM file with the certificate's key"
     )
+    metrics_port: int = Field(
+        default=0,
+        ge=0,
+        le=65_535,
+        description="TCP port on which alone /metrics is served, over plain HTTP; 0: the port of "
+        "the service",
+    )
     api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
         default=(),
         description="Comma-separated API keys; predictions need one of them, if there are any",
@@ -312,6 +319,12 @@ class ServiceSettings(BaseSettings):
         if workers > 1 and sys.platform == "win32":
             raise ValueError("more than one worker is not supported on Windows")
         return workers
+
+    @model_validator(mode="after")
+    def _ports_must_differ(self) -> Self:
+        if self.metrics_port == self.port:
+            raise ValueError(f"{PREFIX}METRICS_PORT must differ from {PREFIX}PORT")
+        return self
 
     @model_validator(mode="after")
     def _one_body_must_fit_into_all(self) -> Self:

@@ -23,6 +23,7 @@ from service.core.tensors import TensorSpec
 from service.core.turns import Turns, pause
 from service.ops import metrics, process
 from service.ops.logs import RequestIdentity, current_request
+from service.ops.metrics_server import metrics_server
 from service.ops.settings import PREFIX, Settings
 from service.web import docs
 from service.web.api_keys import ApiKeys
@@ -129,16 +130,17 @@ class Front:
         await receive()
         stage = "startup"
         try:
-            async with self._framework.lifespan() as state:
-                self._state = {**(state or {}), **self._offered}
-                tasks = [asyncio.create_task(self._start()), asyncio.create_task(self._tick())]
-                await send({"type": "lifespan.startup.complete"})
-                await receive()
-                stage = "shutdown"
-                for task in tasks:
-                    task.cancel()
-                await self._close()
-                self._publish_metrics()
+            with metrics_server(self._settings):
+                async with self._framework.lifespan() as state:
+                    self._state = {**(state or {}), **self._offered}
+                    tasks = [asyncio.create_task(self._start()), asyncio.create_task(self._tick())]
+                    await send({"type": "lifespan.startup.complete"})
+                    await receive()
+                    stage = "shutdown"
+                    for task in tasks:
+                        task.cancel()
+                    await self._close()
+                    self._publish_metrics()
         except Exception as error:
             log.exception("the lifespan of the application failed at %s", stage)
             process.fail(f"the lifespan of the application failed at {stage}: {error}")
@@ -264,6 +266,8 @@ class Front:
         elif oip.owns(path):
             await self._answer_oip(cycle, scope, headers)
         elif path == "/metrics":
+            if self._settings.metrics_port:
+                raise NotFound
             cycle.route = path
             _allow_get(scope)
             self._publish_metrics()

@@ -192,7 +192,8 @@ class Description:
             paths[f"{path}/ready"] = {"get": self._readiness(prefix, parameters)}
         paths["/v2/health/live"] = {"get": self._liveness()}
         paths["/v2/health/ready"] = {"get": self._readiness("server", [])}
-        paths["/metrics"] = {"get": _metrics()}
+        if not self._settings.metrics_port:
+            paths["/metrics"] = {"get": _metrics()}
         if path := self._further.health:
             paths[path] = {"get": self._readiness("platform", [])}
         if path := self._further.predict:
