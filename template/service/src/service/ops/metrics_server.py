@@ -40,7 +40,7 @@ def metrics_server(settings: Settings) -> Iterator[None]:
         try:
             yield
         finally:
-            server.shutdown()
+            server.finish()
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -78,6 +78,18 @@ class _Server(socketserver.ThreadingTCPServer):
         self.address_family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
         self.allow_reuse_port = settings.workers > 1
         super().__init__((settings.host, settings.metrics_port), _Handler)
+
+    def finish(self) -> None:
+        """Stop, and answer those who wait already: they chose this worker, not another."""
+        self.shutdown()
+        self.timeout = 0
+        self._waiting = True
+        while self._waiting:
+            self.handle_request()
+
+    def handle_timeout(self) -> None:
+        """Note that nobody waits."""
+        self._waiting = False
 
     def handle_error(self, *_: object) -> None:
         log.warning("the metrics were not sent", exc_info=True)
