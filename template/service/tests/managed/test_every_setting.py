@@ -33,6 +33,7 @@ from service.ops.connections import Connections, connection_limit
 from service.ops.endpoint_settings import EndpointSettings
 from service.ops.logs import configure_logging
 from service.ops.settings import Settings
+from service.web.proxies import Proxies
 
 pytestmark = pytest.mark.anyio
 
@@ -100,6 +101,17 @@ async def test_root_path(serve: Serve) -> None:
         assert (await service.client.get("/iris/v2")).status_code == 200
         document = (await service.client.get("/openapi.json")).json()
     assert document["servers"] == [{"url": "/iris"}]
+
+
+def test_trusted_proxies() -> None:
+    scope = {
+        "client": ("10.0.0.1", 5),
+        "scheme": "http",
+        "headers": [(b"x-forwarded-for", b"192.0.2.7")],
+    }
+    for trusted, host in (("10.0.0.0/8", "192.0.2.7"), ("10.9.0.0/16", "10.0.0.1")):
+        proxies = Proxies(Settings(trusted_proxies=(trusted,)).trusted_proxies)
+        assert proxies.apply(scope)["client"][0] == host
 
 
 async def test_health_path(serve: Serve) -> None:

@@ -76,6 +76,9 @@ class _Gunicorn(BaseApplication):  # type: ignore[misc]
             "logger_class": _Logger,
             "errorlog": None,
             "control_socket_disable": True,
+            # `service.web.proxies` believes proxies, those that the settings name.
+            "forwarded_allow_ips": "",
+            "secure_scheme_headers": {},
             "when_ready": self._when_ready,
             "post_fork": self._post_fork,
         }

@@ -1,6 +1,7 @@
 """The settings of the service, read from the environment and from a ``.env`` file."""
 
 import difflib
+import ipaddress
 import os
 import re
 import ssl
@@ -27,6 +28,8 @@ from service.ops.endpoint_settings import OWN_PATHS, EndpointSettings
 
 PREFIX: Final = "SERVICE_"
 ENV_FILE: Final = ".env"
+UNIX: Final = "unix"
+"""Stands for all who connect to the Unix socket, who have no address."""
 
 _SERVICE_LINK: Final = re.compile(r"\A(?:tcp|udp|sctp)://")
 
@@ -106,6 +109,11 @@ class ServiceSettings(BaseSettings):
         default="",
         description="Path prefix under which a proxy offers the service, such as /iris; the proxy "
         "may pass it on or take it away",
+    )
+    trusted_proxies: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="Comma-separated addresses and networks, such as 10.0.0.0/8, whose "
+        "X-Forwarded-For and X-Forwarded-Proto are believed; unix for all on the Unix socket",
     )
     health_path: str = Field(
         default="",
@@ -247,6 +255,24 @@ class ServiceSettings(BaseSettings):
         if (first := prefix.split("/")[1]) in OWN_PATHS:
             raise ValueError(f"it must not begin with /{first}, where the service has a path")
         return prefix
+
+    @field_validator("trusted_proxies", mode="before")
+    @classmethod
+    def _split_proxies(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        return tuple(proxy.strip() for proxy in value.split(",") if proxy.strip())
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _proxies_must_have_addresses(cls, proxies: tuple[str, ...]) -> tuple[str, ...]:
+        for proxy in proxies:
+            if proxy != UNIX:
+                try:
+                    ipaddress.ip_network(proxy)
+                except ValueError as error:
+                    raise ValueError(f"not an address or a network: {error}") from None
+        return proxies
 
     @field_validator("health_path")
     @classmethod

@@ -49,6 +49,7 @@ from service.web.openai.schemas import is_embedding
 from service.web.openapi import document as openapi
 from service.web.openapi.document import Description
 from service.web.path_prefix import PathPrefix, restore
+from service.web.proxies import Proxies
 from service.web.request_cycle import RequestCycle
 from service.web.request_ids import request_id, trace_id
 from service.web.strict_json import ValueLimit, check_json, is_json
@@ -102,6 +103,9 @@ class Front:
         )
         self._keys: Final = ApiKeys(settings.api_keys)
         self._prefix: Final = PathPrefix(settings.root_path)
+        self._proxies: Final = (
+            Proxies(settings.trusted_proxies) if settings.trusted_proxies else None
+        )
         self._further: Final = further_paths(settings, self._is_owners)
         origins, credentials = settings.cors_origins, settings.cors_credentials
         self._cors: Final = Cors(origins, credentials=credentials) if origins else None
@@ -189,6 +193,8 @@ class Front:
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = dict(scope["headers"])
+        if self._proxies:
+            scope = self._proxies.apply(scope)
         if not scope["path"].startswith("/"):  # gunicorn and hypercorn leave the absolute form
             scope = _origin_form(scope)
         scope = self._prefix.remove(scope)
@@ -390,6 +396,8 @@ class Front:
             await receive()
             await send({"type": "websocket.close", "code": 1008})
             return
+        if self._proxies:
+            scope = self._proxies.apply(scope)
         if not scope["path"].startswith("/"):
             scope = _origin_form(scope)
         scope = self._prefix.remove(scope)

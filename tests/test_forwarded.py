@@ -1,0 +1,51 @@
+"""Forwarded headers, on each server: nobody is believed by default, and named proxies alike."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import SERVER_VARIANTS, Covers
+
+from inferplate.template.variants import Variant
+from inferplate_tools.client import ask
+from inferplate_tools.service import Service
+from inferplate_tools.workbench import Workbench
+
+ROUTE = """
+
+from fastapi import Request
+
+
+@router.get("/own/client")
+async def client(request: Request) -> list[str]:
+    return [request.client.host, str(request.url_for("client"))]
+"""
+FORWARDED = {
+    "X-Forwarded-For": "6.6.6.6, 192.0.2.7",
+    "X-Forwarded-Proto": "https",
+    "X-Forwarded-Protocol": "ssl",
+    "X-Forwarded-Ssl": "on",
+    "Forwarded": "for=192.0.2.7;proto=https",
+    "Host": "service",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("variant", SERVER_VARIANTS, ids=lambda variant: variant.server)
+def test_client_and_scheme_are_the_named_proxys_to_tell(
+    variant: Variant, copy_of: Callable[[Variant], Path], bench: Workbench, covers: Covers
+) -> None:
+    covers("forwarded headers", variant, len(SERVER_VARIANTS))
+    project = copy_of(variant)
+    routes = project / "src/service/routes.py"
+    routes.write_text(routes.read_text(encoding="utf-8") + ROUTE, encoding="utf-8")
+    for trusted, expected in (
+        ("10.0.0.0/8", ["127.0.0.1", "http://service/own/client"]),
+        ("127.0.0.1", ["192.0.2.7", "https://service/own/client"]),
+    ):
+        settings = {"SERVICE_TRUSTED_PROXIES": trusted, "FORWARDED_ALLOW_IPS": "*"}
+        with Service(project, bench.python, settings) as service:
+            service.wait_ready()
+            answer = ask(service.port, "GET", "/own/client", headers=FORWARDED)
+            assert answer.status == 200, answer.body
+            assert answer.json() == expected
