@@ -8,16 +8,21 @@ HOST = os.environ.get("SERVICE_HOST", "127.0.0.1")
 # Kubernetes sets SERVICE_PORT=tcp://10.0.0.11:80 for a Service of the name 'service'.
 GIVEN = [os.environ.get(name, "") for name in ("SERVICE_PORT", "AIP_HTTP_PORT", "PORT")]
 PORT = next((int(port) for port in GIVEN if port.isdecimal()), 8000)
+UNIX_SOCKET = os.environ.get("SERVICE_UNIX_SOCKET")
 LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
 REQUEST = b"GET /v2/health/ready HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 
 
 def ready() -> bool:
     host = LOOPBACK.get(HOST, HOST)
+    if UNIX_SOCKET:
+        family, address = socket.AF_UNIX, UNIX_SOCKET
+    else:
+        family, address = socket.AF_INET6 if ":" in host else socket.AF_INET, (host, PORT)
     # create_connection would import the IDNA codec, for as long as all the rest takes.
-    connection = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    connection = socket.socket(family)
     connection.settimeout(4)
-    connection.connect((host, PORT))
+    connection.connect(address)
     if os.environ.get("SERVICE_TLS_CERTIFICATE"):
         import ssl
 

@@ -84,11 +84,14 @@ def _serve(settings: Settings) -> int:
         if given := from_platform():
             told = ", ".join(f"{name} {value} ({by})" for name, (value, by) in given.items())
             log.info("the platform says: %s", told)
-        docs = f", documentation at {settings.url}/docs" if settings.docs else ""
+        has_page = settings.docs and not settings.unix_socket
+        docs = f", documentation at {settings.url}/docs" if has_page else ""
         log.info("starting at %s%s", settings.url, docs)
         chosen: Server = server
         with contextlib.suppress(SystemExit):  # `process` knows whether the service failed
             chosen.serve(settings)
+        if settings.unix_socket:
+            settings.unix_socket.unlink(missing_ok=True)
         if message := process.failure() or (None if process.draining() else process.deaths()):
             print(f"service: {message}", file=sys.stderr)
         return process.exit_code()

@@ -33,6 +33,7 @@ from service.ops.connections import Connections, connection_limit
 from service.ops.endpoint_settings import EndpointSettings
 from service.ops.logs import configure_logging
 from service.ops.settings import Settings
+from service.ops.supervisor import bind
 from service.web.proxies import Proxies
 
 pytestmark = pytest.mark.anyio
@@ -51,6 +52,23 @@ def test_there_is_a_test_for_every_setting() -> None:
     tested = {name.removeprefix("test_") for name in globals() if name.startswith("test_")}
     others = OF_THE_SERVERS | EndpointSettings.model_fields.keys()
     assert set(Settings.model_fields) - tested == others
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no Unix sockets")
+def test_unix_socket(tmp_path: Path) -> None:
+    path = tmp_path / "service.sock"
+    settings = Settings(unix_socket=path)
+    assert settings.url == f"unix:{path}"
+    bind(settings).close()
+    assert path.stat().st_mode & 0o777 == 0o660
+    with bind(settings) as listener:  # the file of a service that has ended is replaced
+        listener.listen()
+        with pytest.raises(OSError, match="in use"):
+            bind(settings)
+    path.unlink()
+    path.touch()
+    with pytest.raises(FileExistsError, match="no socket"):
+        bind(settings)
 
 
 async def test_header_timeout() -> None:

@@ -54,7 +54,7 @@ def _end_worker(code: str | int | None) -> None:
 class _Gunicorn(BaseApplication):  # type: ignore[misc]
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._listener = supervisor.listen(settings.host, settings.port).detach()
+        self._listener = supervisor.bind(settings).detach()
         super().__init__()
 
     def load_config(self) -> None:

@@ -39,6 +39,8 @@ _MODEL: Final = r"/v2/models/[^/]+(/versions/[^/]+)?"
 _PROBES: Final = re.compile(rf"/v2/health/(live|ready)|{_MODEL}/ready")
 _PREDICTIONS: Final = re.compile(rf"/predict|{_MODEL}/infer")
 _ORIGIN: Final = re.compile(r"[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
+_LONGEST_SOCKET: Final = 103
+"""What macOS allows; Linux allows four more."""
 _DEFAULT_PORT: Final = re.compile(r"\A(http://.*:80|https://.*:443)\Z")
 
 Seconds = Annotated[float, Field(ge=0, le=86_400)]
@@ -58,6 +60,11 @@ class ServiceSettings(BaseSettings):
 
     host: str = Field(default="127.0.0.1", min_length=1, description="Address to listen on")
     port: int = Field(default=8000, ge=1, le=65_535, description="TCP port to listen on")
+    unix_socket: Path | None = Field(
+        default=None,
+        description="Unix socket to listen on, instead of address and port; its user and group may "
+        "connect",
+    )
     workers: int = Field(
         default=1, ge=1, le=256, description="Worker processes, each with its own copy of the model"
     )
@@ -218,7 +225,9 @@ class ServiceSettings(BaseSettings):
 
     @property
     def url(self) -> str:
-        """Where a browser on this machine finds the service."""
+        """Where a browser on this machine finds the service, or the Unix socket."""
+        if self.unix_socket:
+            return f"unix:{self.unix_socket}"
         scheme = "https" if self.tls_certificate else "http"
         host = {"0.0.0.0": "localhost", "::": "localhost"}.get(self.host, self.host)  # noqa: S104
         return f"{scheme}://{f'[{host}]' if ':' in host else host}:{self.port}"
@@ -339,6 +348,19 @@ class ServiceSettings(BaseSettings):
             )
         return self
 
+    @field_validator("unix_socket")
+    @classmethod
+    def _socket_must_be_possible(cls, path: Path | None) -> Path | None:
+        if path is None:
+            return path
+        if sys.platform == "win32":
+            raise ValueError("Unix sockets are not supported on Windows")
+        if len(os.fsencode(path)) > _LONGEST_SOCKET:
+            raise ValueError(f"its path must have no more than {_LONGEST_SOCKET} bytes")
+        if not path.parent.is_dir():
+            raise ValueError("its folder does not exist")
+        return path
+
     @field_validator("workers")
     @classmethod
     def _needs_fork_or_spawn(cls, workers: int) -> int:
@@ -358,6 +380,12 @@ class ServiceSettings(BaseSettings):
             raise ValueError(
                 f"{PREFIX}MAX_TOTAL_BODY_BYTES must be at least {PREFIX}MAX_BODY_BYTES"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _socket_has_no_tls(self) -> Self:
+        if self.unix_socket and self.tls_certificate:
+            raise ValueError(f"{PREFIX}UNIX_SOCKET and {PREFIX}TLS_CERTIFICATE exclude each other")
         return self
 
     @model_validator(mode="after")
