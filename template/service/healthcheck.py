@@ -15,10 +15,10 @@ REQUEST = b"GET /v2/health/ready HTTP/1.1\r\nHost: localhost\r\nConnection: clos
 
 def ready() -> bool:
     host = LOOPBACK.get(HOST, HOST)
+    address: str | tuple[str, int] = UNIX_SOCKET or (host, PORT)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     if UNIX_SOCKET:
-        family, address = socket.AF_UNIX, UNIX_SOCKET
-    else:
-        family, address = socket.AF_INET6 if ":" in host else socket.AF_INET, (host, PORT)
+        family = socket.AF_UNIX
     # create_connection would import the IDNA codec, for as long as all the rest takes.
     connection = socket.socket(family)
     connection.settimeout(4)

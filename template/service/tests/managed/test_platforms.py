@@ -31,17 +31,17 @@ def found() -> list[object]:
 
 @pytest.fixture
 def sagemaker(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """Start as SageMaker does; returns the folder of its model, which is empty."""
+    """Have the folder of SageMaker's model, which is empty, and forget its start at the end."""
     folder = tmp_path / "sagemaker"
     folder.mkdir()
     monkeypatch.setattr(platforms, "_SAGEMAKER_MODEL", folder)
-    monkeypatch.setenv("_SERVICE_SAGEMAKER", "")  # so that it is removed at the end
-    platforms.start_sagemaker()
+    monkeypatch.setenv("_SERVICE_SAGEMAKER", "")
     return folder
 
 
 def test_sagemaker(monkeypatch: pytest.MonkeyPatch, sagemaker: Path) -> None:
     own = Settings.model_fields["model_dir"].default
+    platforms.start_sagemaker()
     assert found() == [8080, "/ping", "/invocations", own]
     (sagemaker / "manifest.json").touch()
     assert found() == [8080, "/ping", "/invocations", sagemaker]
@@ -134,10 +134,10 @@ def test_own_port_settles_what_they_disagree_about(monkeypatch: pytest.MonkeyPat
     assert found()[0] == 9000
 
 
+@pytest.mark.usefixtures("sagemaker")
 def test_start_says_what_the_platform_gave(
     call: Call,
     monkeypatch: pytest.MonkeyPatch,
-    sagemaker: Path,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     import service.__main__ as command_line
