@@ -82,7 +82,8 @@ def test_service_on_a_unix_socket(
         assert not service.ended, service.log.read_text(encoding="utf-8")
         assert path.stat().st_mode & 0o777 == 0o660
         assert not accepts(service.port)
-        idle, used = connect(path), connect(path)
+        silent, used, begun = connect(path), connect(path), connect(path)
+        begun.sock.sendall(b"POST /predict HT")
         for _ in range(3):
             status, answer = ask(used, "/predict", golden.typed_request)
             assert (status, len(answer["predictions"])) == (200, len(golden.instances))
@@ -97,7 +98,7 @@ def test_service_on_a_unix_socket(
         service.terminate()
         assert wait_until(lambda: ask(connect(path), "/v2/health/ready")[0] == 503, 2)
         service.wait_exit()
-        assert time.monotonic() - began < 9  # it does not wait for idle connections
-        idle.close()
-        used.close()
+        assert time.monotonic() - began < 9  # it does not wait for those without a request
+        for connection in (silent, used, begun):
+            connection.close()
     assert not path.exists()
