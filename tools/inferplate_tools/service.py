@@ -7,7 +7,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Final, Protocol, Self
@@ -41,19 +41,31 @@ class Running(Protocol):
 
 
 class Service:
-    """``python -m service`` as a context manager; leaving it leaves no process behind."""
+    """``python -m service`` as a context manager; leaving it leaves no process behind.
 
-    def __init__(self, project: Path, python: str, settings: Mapping[str, str]) -> None:
+    ``arguments``: of its command line. ``port_variable``: the one that has its port.
+    """
+
+    def __init__(
+        self,
+        project: Path,
+        python: str,
+        settings: Mapping[str, str],
+        *,
+        arguments: Sequence[str] = (),
+        port_variable: str = "SERVICE_PORT",
+    ) -> None:
         self.project: Final = project
         self.port: Final = free_port()
         self.log: Final = project / "service.log"
-        self._python: Final = python
+        self._command: Final = [python, "-m", "service", *arguments]
         self._settings: Final = {
             "SERVICE_HOST": HOST,
-            "SERVICE_PORT": str(self.port),
+            port_variable: str(self.port),
             "SERVICE_GRACEFUL_TIMEOUT": f"{GRACEFUL_SECONDS:g}",
             **settings,
         }
+        self._metrics_port: Final = int(settings.get("SERVICE_METRICS_PORT", self.port))
         self._workers: Final = int(settings.get("SERVICE_WORKERS", "1"))
 
     def __enter__(self) -> Self:
@@ -106,7 +118,7 @@ class Service:
     def ready_workers(self) -> float:
         """Read from the metrics how many workers are ready; 0 if they cannot be read."""
         try:
-            return sum(value for _, value in samples(self.port, "inference_ready_workers"))
+            return sum(value for _, value in samples(self._metrics_port, "inference_ready_workers"))
         except (OSError, http.client.HTTPException):
             return 0
 
@@ -139,7 +151,7 @@ class Service:
 
     def _start(self, log: IO[bytes]) -> subprocess.Popen[bytes]:
         return subprocess.Popen(  # noqa: S603 - our own interpreter
-            [self._python, "-m", "service"],
+            self._command,
             cwd=self.project,
             env=project_environment(self._settings),
             stdin=subprocess.DEVNULL,

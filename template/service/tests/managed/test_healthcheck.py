@@ -86,6 +86,13 @@ def test_port_that_kubernetes_sets_is_not_the_services() -> None:
         assert check(f"tcp://127.0.0.1:{port}") == 1
 
 
+@pytest.mark.parametrize("variable", ["AIP_HTTP_PORT", "PORT"])
+def test_port_may_be_the_platforms(variable: str) -> None:
+    with server(200) as port:
+        assert check("", **{variable: str(port)}) == 0
+        assert check("1", **{variable: str(port)}) == 1
+
+
 @pytest.mark.skipif(not OPENSSL, reason="openssl makes the certificate")
 @pytest.mark.parametrize(("status", "code"), [(200, 0), (503, 1)])
 def test_it_speaks_tls_where_the_service_does(tmp_path: Path, status: int, code: int) -> None:

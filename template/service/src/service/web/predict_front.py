@@ -16,6 +16,7 @@ from service.web.asgi import JSON, Scope
 from service.web.errors import Malformed, MethodNotAllowed, NotFound, UnsupportedMediaType
 from service.web.forms import Forms
 from service.web.front import Front, content_type
+from service.web.further_paths import ASKED, without_parameters
 from service.web.openai.text_instances import TextInstances
 from service.web.openapi.predict import PredictDescription
 from service.web.predict_schema import PredictRequest, PredictResponse
@@ -118,13 +119,18 @@ class PredictFront(Front):
         The predictor ends the turn.
         """
         if not await self._values.check(body, len(body)):
-            check_json(body, self._max_instances)
+            document = check_json(body, self._max_instances)
+            if ASKED in scope and (shorter := without_parameters(document)):
+                scope, body = _with_json(scope, shorter), shorter
             await self._call_framework(cycle, scope, body)
             return
         cycle.context.large = True
         async with self._turns.turn(cycle.context):
             document = check_json(body, self._max_instances)
             await pause()
+            if ASKED in scope and (shorter := without_parameters(document)):
+                scope, body = _with_json(scope, shorter), shorter
+                await pause()
             if self._forms:
                 shorter, files = await self._forms.set_aside(document)
                 del document
@@ -137,8 +143,14 @@ class PredictFront(Front):
                     return
             await self._call_framework(cycle, scope, body)
 
+    def _is_owners(self, path: str) -> bool:
+        return path != predict_schema.PATH and super()._is_owners(path)
+
+    def _predictions(self) -> str:
+        return predict_schema.PATH if self._settings.predict_endpoint else super()._predictions()
+
     def _description(self) -> PredictDescription:
-        return PredictDescription(self._settings, *self._schemas)
+        return PredictDescription(self._settings, self._further, *self._schemas)
 
 
 def _is_predict(path: str) -> bool:
