@@ -49,6 +49,7 @@ def test_a_fault_without_its_place_is_named() -> None:
 
 def test_the_draw_depends_on_the_seed_alone_and_survives_changes_elsewhere(tmp_path: Path) -> None:
     root = template_root()
+    assert draw(root, 0, 1) == []
     drawn = draw(root, 3, 1)
     assert drawn == draw(root, 3, 1)
     assert [fault.name for fault in drawn] != [fault.name for fault in draw(root, 3, 2)]
