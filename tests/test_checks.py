@@ -128,11 +128,29 @@ CASES = {
         "else buffer[::-1].tobytes()\n",
         "answers differently in binary and in JSON",
     ),
+    "another content type": Case(
+        *("server", "src/service/web/oip/endpoints.py"),
+        *('b"application/octet-stream"', 'b"application/x"'),
+        "answers a request for binary tensors with",
+    ),
     "other counts": Case(
         *("server", FRONT, "            metrics.record_answer(method, cycle.route,"),
         "            metrics.record_answer(method, cycle.route, cycle.status, 0)\n"
         "            metrics.record_answer(method, cycle.route,",
         "requests to /predict",
+    ),
+    "a request that stays in flight": Case(
+        *("server", FRONT, "            del self._in_flight[cycle]\n", ""),
+        "requests that were answered are still in flight",
+    ),
+    "a request in flight that is uncounted": Case(
+        *("server", "src/service/ops/metrics.py", "_in_flight.set(in_flight)", "_in_flight.set(1)"),
+        "a request with half a body is not in flight",
+    ),
+    "SIGTERM without effect": Case(
+        *("server", "src/service/ops/process.py", "        at_once = not delay or draining()"),
+        "        return\n        at_once = not delay or draining()",
+        "still reports ready 2 s after SIGTERM",
     ),
     "a request that SIGTERM cuts": Case(
         *("server", SERVER, "self.should_exit = True", "__import__('os')._exit(0)"),

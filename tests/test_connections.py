@@ -9,6 +9,7 @@ import contextlib
 import http.client
 import signal
 import socket
+import ssl
 import time
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
@@ -17,13 +18,28 @@ from pathlib import Path
 import pytest
 from conftest import SERVER_VARIANTS, Covers
 from test_serving import Service as StandIn
-from test_serving import Start, eventually, in_background, projects, server, start, workers
+from test_serving import (
+    Start,
+    certificate,
+    eventually,
+    in_background,
+    projects,
+    server,
+    start,
+    workers,
+)
 
 from inferplate.template.variants import Variant
 from inferplate_tools.service import Service
 from inferplate_tools.workbench import Workbench
 
-__all__ = ["projects", "server", "start", "workers"]  # the fixtures of `test_serving`
+__all__ = [
+    "certificate",
+    "projects",
+    "server",
+    "start",
+    "workers",
+]  # the fixtures of `test_serving`
 
 pytestmark = pytest.mark.slow
 
@@ -109,6 +125,10 @@ def test_size_of_the_head_is_that_of_all_headers_together(start: Start, server: 
     assert statuses(exchange(service, HEAD + b"Connection: close\r\n" + many + b"\r\n")) == [431]
     large_line = b"GET /pid?" + b"a" * 9000 + b" HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
     assert statuses(exchange(service, large_line)) == [200]
+    # What the servers themselves do; docs/servers.md says so.
+    too_large = {"uvicorn": 431, "granian": 414, "gunicorn": 414, "hypercorn": 431}
+    line = b"GET /pid?" + b"a" * 70_000 + b" HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+    assert statuses(exchange(service, line)) == [too_large[server]], version(server)
 
 
 @ONE_WORKER
@@ -201,6 +221,25 @@ def test_requests_in_time_are_left_alone(start: Start) -> None:
             connection.sendall(b"2")
             assert statuses(read_until(connection, b"done")) == [200]
             time.sleep(0.5)
+
+
+@ONE_WORKER
+def test_tls_and_http2(start: Start, server: str, certificate: tuple[Path, Path]) -> None:
+    """What the servers themselves do; docs/servers.md says so."""
+    files = {"SERVICE_TLS_CERTIFICATE": certificate[0], "SERVICE_TLS_KEY": certificate[1]}
+    service = start(**TIMES, **{name: str(path) for name, path in files.items()})
+    service.context = ssl.create_default_context(cafile=certificate[0])
+    service.wait_ready()
+    context = ssl.create_default_context(cafile=certificate[0])
+    context.set_alpn_protocols(["h2", "http/1.1"])
+    with context.wrap_socket(connect(service), server_hostname="127.0.0.1") as connection:
+        assert (connection.selected_alpn_protocol() == "h2") is (server == "hypercorn"), version(
+            server
+        )
+    with connect(service) as silent, connect(service) as begun:
+        begun.sendall(b"\x16\x03\x01\x02")
+        closed = eventually(lambda: is_closed(silent) and is_closed(begun), 4)
+    assert closed is (server == "hypercorn"), version(server)
 
 
 def test_more_connections_than_descriptors(start: Start) -> None:
@@ -333,6 +372,12 @@ POST = (
     b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + HEAD.replace(b"/pid", b"/v2") + b"\r\n"
 )
 """One that hides another from those who go by its length."""
+WRONG_CHUNK = (
+    b"POST /v2/health/live HTTP/1.1\r\nHost: a\r\nConnection: close\r\n"
+    b"Transfer-Encoding: chunked\r\n\r\nzz\r\nhello\r\n0\r\n\r\n"
+)
+HTTP2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + b"\x04" + bytes(5)
+"""The begin of a connection, with a frame of settings: length, type, flags and stream."""
 
 
 @pytest.mark.parametrize("variant", SERVER_VARIANTS, ids=lambda variant: variant.server)
@@ -363,6 +408,14 @@ def test_what_the_service_adds(
         # What the servers themselves do; docs/servers.md says so.
         expected = 400 if variant.server == "uvicorn" else 307  # to /docs
         assert statuses(get(b"http://a")) == [expected], version(variant.server)
+        expected = 405 if variant.server == "granian" else 400
+        assert statuses(exchange(service, WRONG_CHUNK)) == [expected], version(variant.server)
+        with connect(service) as connection:
+            connection.sendall(HTTP2)
+            frame = connection.recv(9)
+        assert (frame[3:4] == HTTP2[-6:-5]) is (variant.server == "hypercorn"), version(
+            variant.server
+        )
         expected = 101 if variant.server == "hypercorn" else 200
         with connect(service) as connection:
             connection.sendall(HEAD.replace(b"/pid", b"/v2") + H2C + b"\r\n")

@@ -7,7 +7,7 @@ import pytest
 from faults.__main__ import main
 from faults.drawn import draw
 from faults.fault import Fault, FaultError, planted, reasons
-from faults.trial import Trials
+from faults.trial import PARTS, Trials
 
 from inferplate.template.source import template_root
 from inferplate_tools.workbench import Workbench
@@ -22,6 +22,7 @@ SAMPLE = (
     "gzip;q=0 is taken for gzip",
     "fastapi: no hooks",
     "any answer is health",
+    "lint: format only",
 )
 
 
@@ -34,6 +35,7 @@ def trials(bench: Workbench) -> Trials:
 def test_every_fault_can_be_planted(fault: Fault) -> None:
     text = (template_root() / fault.file).read_text(encoding="utf-8")
     assert fault.plant(text) != text
+    assert Path(fault.file).parts[0] in PARTS
     for test in fault.project:
         if test.startswith("tests/"):
             assert (template_root() / test.partition("::")[0]).is_file()
@@ -47,6 +49,7 @@ def test_a_fault_without_its_place_is_named() -> None:
 
 def test_the_draw_depends_on_the_seed_alone_and_survives_changes_elsewhere(tmp_path: Path) -> None:
     root = template_root()
+    assert draw(root, 0, 1) == []
     drawn = draw(root, 3, 1)
     assert drawn == draw(root, 3, 1)
     assert [fault.name for fault in drawn] != [fault.name for fault in draw(root, 3, 2)]

@@ -147,14 +147,14 @@ def unused(project: Path) -> set[str]:
 
 
 def uncalled(project: Path) -> set[str]:
-    """Return the functions and classes of a service that none of its code mentions."""
+    """Return the functions, methods and classes of a service that none of its code mentions."""
     texts = [path.read_text(encoding="utf-8") for path in (project / "src").rglob("*.py")]
     words = Counter(word for text in texts for word in re.findall(r"\w+", text))
     definitions = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
     defined = {
         node.name
         for text in texts
-        for node in ast.parse(text).body
+        for node in ast.walk(ast.parse(text))
         if isinstance(node, definitions)
     }
     return {name for name in defined if words[name] == 1}

@@ -277,7 +277,9 @@ from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
+from sklearn.preprocessing import (
+    FunctionTransformer, OneHotEncoder, OrdinalEncoder, StandardScaler,
+)
 from sklearn.svm import SVC, LinearSVC
 
 artifact = folder / "own.skops"
@@ -370,6 +372,23 @@ boosted = HistGradientBoostingClassifier(max_iter=5, categorical_features="from_
 check(boosted.fit(typed, labels), typed)
 numeric = frame[["rooms", "zone"]]
 _, found, described, _, _ = check(Ridge().fit(numeric, score), numeric, "--parameter", "frame=true")
+assert [tensor.name for tensor in described.inputs] == ["rooms", "zone"]
+model, found, described, told = command(
+    artifact, *save(make_pipeline(StandardScaler(), Ridge()).fit(numeric, score))
+)
+assert [tensor.name for tensor in described.inputs] == ["features"]
+assert [each.name for each in found.features] == ["rooms", "zone"]
+with contextlib.redirect_stderr(io.StringIO()) as printed:
+    served = model.run({"features": numeric.to_numpy(np.float64)})
+right = make_pipeline(StandardScaler(), Ridge()).fit(numeric, score).predict(numeric)
+assert np.array_equal(served["prediction"], right)
+assert "Warning" not in told + printed.getvalue(), told + printed.getvalue()
+
+def area(table):
+    return table[["rooms"]].assign(area=table["rooms"] * table["zone"])
+
+with_area = make_pipeline(FunctionTransformer(area), Ridge()).fit(numeric, score)
+_, _, described, _, _ = check(with_area, numeric)
 assert [tensor.name for tensor in described.inputs] == ["rooms", "zone"]
 nameless = Ridge().fit(numeric.to_numpy(), score)
 save(nameless)

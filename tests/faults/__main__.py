@@ -74,7 +74,8 @@ def _try(root: Path, faults: Sequence[Fault], jobs: int) -> Iterator[Outcome | F
             finally:
                 free.put(trials)
 
-        pool = stack.enter_context(ThreadPoolExecutor(jobs))
+        pool = ThreadPoolExecutor(jobs)
+        stack.callback(pool.shutdown, cancel_futures=True)  # Ctrl-C ends after those that run
         for future in as_completed([pool.submit(attempt, fault) for fault in faults]):
             yield future.result()
 

@@ -49,14 +49,14 @@ def draw(root: Path, count: int, seed: int) -> list[Fault]:
     mutations: dict[str, dict[int, list[_Mutation]]] = {}
     found: list[Fault] = []
     for rank, path, number in lines:
+        if len(found) == count:
+            break
         if path not in mutations:
             mutations[path] = _mutations(texts[path])
         choices = mutations[path].get(number, [])
         fault = _choose(rank, path, texts[path], choices)
         if fault:
             found.append(fault)
-        if len(found) == count:
-            break
     return found
 
 

@@ -23,7 +23,7 @@ from inferplate.template.variants import Variant
 from inferplate_tools.verify.checks import FOREIGN_PLUGINS
 from inferplate_tools.workbench import Workbench, project_environment
 
-_PARTS: Final = (
+PARTS: Final = (
     "copier.yml",
     "pyproject.toml",
     "README.md",
@@ -36,6 +36,7 @@ _PARTS: Final = (
     "src",
     "template",
     "tests",
+    "tools",
 )
 _JUNK: Final = shutil.ignore_patterns("__pycache__", ".*_cache", "*.py[co]")
 _LIMIT: Final = 600.0
@@ -72,7 +73,7 @@ class Trials:
         self._folder = Path(tempfile.mkdtemp(prefix="faults-"))
         self._tree = self._folder / "tree"
         self._tree.mkdir()
-        for part in _PARTS:
+        for part in PARTS:
             source = self._root / part
             if source.is_dir():
                 shutil.copytree(source, self._tree / part, ignore=_JUNK)
@@ -153,7 +154,8 @@ class Trials:
             project = self._tree
             own = ["-p", "no:cacheprovider", f"--basetemp={base}"]
             command = [*own, *_ends_after(_PROJECT_TEST_LIMIT), *tests]
-            settings = {"PYTHONPATH": os.pathsep.join([str(self._tree / "src"), *_paths()])}
+            own_code = [str(self._tree / folder) for folder in ("src", "tools")]
+            settings = {"PYTHONPATH": os.pathsep.join([*own_code, *_paths()])}
         settings["PYTHONDONTWRITEBYTECODE"] = "1"
         code = _run(
             [sys.executable, "-m", "pytest", "-x", "-q", "--tb=line", *command],

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from service.core.engine import Engine
+from service.core.errors import TooLarge
 from service.core.examples import Examples
 from service.core.predictor import Predictor
 from service.core.resources import Resources
@@ -119,14 +120,16 @@ class PredictFront(Front):
         The predictor ends the turn.
         """
         if not await self._values.check(body, len(body)):
-            document = check_json(body, self._max_instances)
+            document = check_json(body)
+            self._check_instances(document)
             if ASKED in scope and (shorter := without_parameters(document)):
                 scope, body = _with_json(scope, shorter), shorter
             await self._call_framework(cycle, scope, body)
             return
         cycle.context.large = True
         async with self._turns.turn(cycle.context):
-            document = check_json(body, self._max_instances)
+            document = check_json(body)
+            self._check_instances(document)
             await pause()
             if ASKED in scope and (shorter := without_parameters(document)):
                 scope, body = _with_json(scope, shorter), shorter
@@ -148,6 +151,17 @@ class PredictFront(Front):
 
     def _predictions(self) -> str:
         return predict_schema.PATH if self._settings.predict_endpoint else super()._predictions()
+
+    def _check_instances(self, document: Any) -> None:
+        """Check their number before the framework makes objects of them.
+
+        Raises:
+            TooLarge: there are too many.
+        """
+        limit = self._max_instances
+        instances = document.get("instances") if isinstance(document, dict) else None
+        if isinstance(instances, list) and len(instances) > limit:
+            raise TooLarge(f"A request may have up to {limit} instances.")
 
     def _description(self) -> PredictDescription:
         return PredictDescription(self._settings, self._further, *self._schemas)
