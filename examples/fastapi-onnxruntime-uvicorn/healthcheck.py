@@ -5,19 +5,24 @@ import socket
 import sys
 
 HOST = os.environ.get("SERVICE_HOST", "127.0.0.1")
-GIVEN = os.environ.get("SERVICE_PORT", "")
-# Kubernetes sets tcp://10.0.0.11:80 for a Service of the name 'service'.
-PORT = int(GIVEN) if GIVEN.isdecimal() else 8000
+# Kubernetes sets SERVICE_PORT=tcp://10.0.0.11:80 for a Service of the name 'service'.
+GIVEN = [os.environ.get(name, "") for name in ("SERVICE_PORT", "AIP_HTTP_PORT", "PORT")]
+PORT = next((int(port) for port in GIVEN if port.isdecimal()), 8000)
+UNIX_SOCKET = os.environ.get("SERVICE_UNIX_SOCKET")
 LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
 REQUEST = b"GET /v2/health/ready HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 
 
 def ready() -> bool:
     host = LOOPBACK.get(HOST, HOST)
+    address: str | tuple[str, int] = UNIX_SOCKET or (host, PORT)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    if UNIX_SOCKET:
+        family = socket.AF_UNIX
     # create_connection would import the IDNA codec, for as long as all the rest takes.
-    connection = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    connection = socket.socket(family)
     connection.settimeout(4)
-    connection.connect((host, PORT))
+    connection.connect(address)
     if os.environ.get("SERVICE_TLS_CERTIFICATE"):
         import ssl
 

@@ -24,17 +24,19 @@ from service.core import manifest
 from service.core.manifest import ArtifactError
 from service.core.model_thread import THREAD_NAME
 from service.interfaces import Server
-from service.ops import process
+from service.ops import platforms, process
 from service.ops.logs import configure_logging
 from service.ops.process import CannotStart
 from service.ops.settings import (
     Settings,
     SettingsInvalid,
+    from_platform,
     ignored_variables,
     load_settings,
     misspelt_variables,
     settings_table,
 )
+from service.ops.supervisor import listen
 from service.scaffold.arguments import add_arguments
 from service.settings import OwnSettings, own_settings
 
@@ -53,7 +55,9 @@ def main() -> int:
                 describe(arguments, runtime)
             case "openapi":
                 _write_openapi()
-            case _:
+            case command:
+                if command == "serve":
+                    platforms.start_sagemaker()
                 own_settings()
                 return _serve(load_settings())
     except SettingsInvalid as error:
@@ -71,19 +75,35 @@ def _serve(settings: Settings) -> int:
     manifest.locate(manifest.read(settings.model_dir), settings.model_dir)
     from service import server
 
+    _check_metrics_port(settings)
     with process.prepare(settings.workers):
         process.on_stop(lambda *_: sys.exit(0), delay=0)
         configure_logging(settings)
         for name in ignored_variables():
             log.warning("%s is ignored: Kubernetes set it, for the Service 'service'", name)
-        docs = f", documentation at {settings.url}/docs" if settings.docs else ""
+        if given := from_platform():
+            told = ", ".join(f"{name} {value} ({by})" for name, (value, by) in given.items())
+            log.info("the platform says: %s", told)
+        has_page = settings.docs and not settings.unix_socket
+        docs = f", documentation at {settings.url}/docs" if has_page else ""
         log.info("starting at %s%s", settings.url, docs)
         chosen: Server = server
         with contextlib.suppress(SystemExit):  # `process` knows whether the service failed
             chosen.serve(settings)
+        if settings.unix_socket:
+            settings.unix_socket.unlink(missing_ok=True)
         if message := process.failure() or (None if process.draining() else process.deaths()):
             print(f"service: {message}", file=sys.stderr)
         return process.exit_code()
+
+
+def _check_metrics_port(settings: Settings) -> None:
+    """Check that nothing listens there: workers share the port, with whatever else would."""
+    if settings.metrics_port:
+        try:
+            listen(settings.host, settings.metrics_port).close()
+        except OSError as error:
+            raise CannotStart(f"SERVICE_METRICS_PORT cannot be used: {error.strerror}") from None
 
 
 def _write_openapi() -> None:
@@ -100,6 +120,9 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    commands.add_parser(
+        "serve", help="serve as SageMaker wants it: port 8080, /ping, /invocations, /opt/ml/model"
+    )
     commands.add_parser("openapi", help="write the OpenAPI document to standard output")
     add_arguments(
         commands.add_parser("manifest", help="inspect an artifact and write the manifest beside it")

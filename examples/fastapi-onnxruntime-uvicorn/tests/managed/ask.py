@@ -1,19 +1,24 @@
 """Ask a running service with the examples of its own OpenAPI document.
 
-Usage: python tests/managed/ask.py [HOST[:PORT]]
+Usage: python tests/managed/ask.py [HOST[:PORT] | unix:SOCKET]
 """
 
 import json
+import socket
 import sys
 from http.client import HTTPConnection
 from typing import Any
 
 ADDRESS = sys.argv[1] if len(sys.argv) > 1 else "127.0.0.1:8000"
+UNIX = ADDRESS.removeprefix("unix:") if ADDRESS.startswith("unix:") else ""
 
 
 def ask(method: str, path: str, body: object = None) -> Any:
     """Send a request and return the JSON of its answer, which must be a success."""
-    connection = HTTPConnection(ADDRESS, timeout=60)
+    connection = HTTPConnection("localhost" if UNIX else ADDRESS, timeout=60)
+    if UNIX:
+        connection.sock = socket.socket(socket.AF_UNIX)
+        connection.sock.connect(UNIX)
     headers = {"Content-Type": "application/json"}
     connection.request(method, path, None if body is None else json.dumps(body), headers)
     response = connection.getresponse()

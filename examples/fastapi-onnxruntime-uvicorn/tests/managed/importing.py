@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import service
-from service.ops import logs
+from service.ops import logs, platforms
 from service.ops.settings import PREFIX
 
 _STAND_INS = Path(__file__).with_name("stand_in")
@@ -28,8 +28,9 @@ _IMPORTED_ANEW = (
 
 def isolate(patch: pytest.MonkeyPatch, folder: Path) -> None:
     """Keep the developer's settings and .env file out of the tests. ``folder``: an empty one."""
-    for name in [name for name in os.environ if name.upper().startswith(PREFIX)]:
-        patch.delenv(name)
+    for name in list(os.environ):
+        if name.upper().startswith(PREFIX) or name in platforms.VARIABLES:
+            patch.delenv(name)
     patch.chdir(folder)
 
 

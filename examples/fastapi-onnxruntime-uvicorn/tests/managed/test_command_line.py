@@ -1,6 +1,8 @@
 """The command line: what it writes, and how it ends."""
 
+import logging
 import shlex
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -41,6 +43,23 @@ def test_command_line(
         monkeypatch.setenv(name, value)
     returned, text = call(*arguments)
     assert (returned, words in text) == (code, True), text
+
+
+@pytest.mark.parametrize(
+    ("host", "address"),
+    [("127.0.0.1", "127.0.0.1"), ("0.0.0.0", "localhost"), ("::1", "[::1]"), ("::", "localhost")],  # noqa: S104
+)
+def test_the_start_says_where_the_documentation_is(
+    start_command: Callable[..., None], caplog: pytest.LogCaptureFixture, host: str, address: str
+) -> None:
+    caplog.set_level(logging.INFO)
+    start_command(host=host, port=8123, docs=False)
+    start_command(host=host, port=8123)
+    url = f"http://{address}:8123"
+    assert caplog.messages == [
+        f"starting at {url}",
+        f"starting at {url}, documentation at {url}/docs",
+    ]
 
 
 def test_manifest_has_what_the_runtime_finds_unless_told_otherwise(

@@ -82,8 +82,16 @@ def test_it_asks_the_address_that_is_set() -> None:
 
 
 def test_port_that_kubernetes_sets_is_not_the_services() -> None:
+    default = check("")  # a service may listen there, while it is worked on
     with server(200) as port:
-        assert check(f"tcp://127.0.0.1:{port}") == 1
+        assert check(f"tcp://127.0.0.1:{port}") == default
+
+
+@pytest.mark.parametrize("variable", ["AIP_HTTP_PORT", "PORT"])
+def test_port_may_be_the_platforms(variable: str) -> None:
+    with server(200) as port:
+        assert check("", **{variable: str(port)}) == 0
+        assert check("1", **{variable: str(port)}) == 1
 
 
 @pytest.mark.skipif(not OPENSSL, reason="openssl makes the certificate")

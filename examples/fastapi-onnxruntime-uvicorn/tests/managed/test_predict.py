@@ -193,11 +193,13 @@ async def test_limits_are_settings(serve: Serve) -> None:
     assert_problem(large, 413)
 
 
-@pytest.mark.parametrize(("batched", "status"), [(True, 413), (False, 200)])
+@pytest.mark.parametrize(
+    ("batched", "count", "status"), [(True, 3, 413), (True, 3000, 413), (False, 3, 200)]
+)
 async def test_more_instances_than_the_queue_takes_are_not_parsed(
-    serve: Serve, batched: bool, status: int
+    serve: Serve, batched: bool, count: int, status: int
 ) -> None:
-    body = json.dumps({"instances": [INSTANCE] * 3}).encode()
+    body = json.dumps({"instances": [INSTANCE] * count}).encode()
     async with serve(Doubler(), predict_endpoint=True, max_queue_size=2) as service:
         service.engine.batched = batched
         answer = await post(service.client, body)

@@ -1,20 +1,15 @@
 """What must not leave the service: keys, what requests hold, and what the model says."""
 
-import contextlib
 import logging
-from collections.abc import Iterator
-from types import SimpleNamespace
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx
 import pytest
 
-import service as package
 from managed.conftest import Serve
 from managed.endpoints import ALL_ENDPOINTS, JSON_PATHS
-from managed.importing import Shell
 from managed.support import INFER, Doubler, rows
-from service.ops.settings import Settings
 
 pytestmark = pytest.mark.anyio
 
@@ -121,25 +116,7 @@ async def test_defect_of_the_service_is_logged_and_not_sent(
     assert SECRET in logged()
 
 
-def test_keys_are_not_logged_at_the_start(
-    shell: Shell, logged: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    command_line = shell.command_line
-    served: list[Settings] = []
-    process = SimpleNamespace(
-        prepare=lambda workers: contextlib.nullcontext(),
-        on_stop=lambda *_, **__: None,
-        failure=lambda: None,
-        draining=lambda: True,
-        deaths=lambda: None,
-        exit_code=lambda: 0,
-    )
-    monkeypatch.setattr(command_line, "process", process)
-    monkeypatch.setattr(command_line, "configure_logging", lambda settings: None)
-    monkeypatch.setattr(command_line.manifest, "read", lambda folder: None)
-    monkeypatch.setattr(command_line.manifest, "locate", lambda *_: None)
-    monkeypatch.setattr(package, "server", SimpleNamespace(serve=served.append), raising=False)
-    assert command_line._serve(Settings(api_keys=KEY)) == 0  # type: ignore[arg-type]
-    assert len(served) == 1
+def test_keys_are_not_logged_at_the_start(start_command: Callable[..., None], logged: Any) -> None:
+    start_command(api_keys=KEY)
     assert "starting at" in logged()
     assert KEY not in logged()

@@ -34,14 +34,17 @@ def serve(settings: Settings) -> None:
     Raises:
         OSError: the address or the TLS files cannot be used.
     """
-    supervisor.listen(
-        settings.host, settings.port
-    ).close()  # granian would silently share a port in use
+    if settings.unix_socket:
+        supervisor.remove_stale(settings.unix_socket)
+    else:
+        supervisor.bind(settings).close()  # granian would silently share a port in use
     multiprocessing.set_start_method("spawn", force=True)
     server = _Server(
         process.APPLICATION,
         address=settings.host,
         port=settings.port,
+        uds=settings.unix_socket,
+        uds_permissions=supervisor.SOCKET_MODE,
         interface=Interfaces.ASGI,
         http=HTTPModes.http1,
         workers=settings.workers,
@@ -81,16 +84,19 @@ class _Server(Granian):  # type: ignore[misc, valid-type]
 class _Application:
     """Closes connections that wait, where granian would wait for them, and answers bad chunks.
 
+    Those of a Unix socket cannot be told apart: they are closed when none has a request.
+
     granian ends when every connection is closed, also one that sent nothing or a part of a request.
     When there are as many connections as there may be, it accepts no other until one is closed.
     """
 
     def __init__(self, application: Any, settings: Settings) -> None:
         self._application: Final = application
-        self._port: Final = settings.port
+        path = settings.unix_socket
+        self._address: Final = str(path.resolve()) if path else settings.port
         self._limit: Final = connection_limit(settings)
         self._busy: Final = Counter[int]()
-        """How many requests are answered, by the port of the client."""
+        """How many requests are answered, by the port of the client; 0 for a Unix socket."""
         self._served: Final = set[int]()
         """Ports of clients that sent a request."""
         if os.name == "posix":
@@ -136,12 +142,13 @@ class _Application:
             if not ending and len(_descriptors()) < self._limit:
                 waited = set()
                 continue
-            present = {port for port, _ in self._connections()}
+            connections = [port for port, _ in self._connections()]
+            present = set(connections)
             self._served.intersection_update(present)
             waiting = present.difference(self._busy)
             if ending:
                 self._close(waiting)
-            elif len(present) >= self._limit:
+            elif len(connections) >= self._limit:
                 silent = waiting - self._served
                 self._close(waited & (silent or waiting))
             waited = waiting
@@ -159,11 +166,13 @@ class _Application:
                 if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
                     continue
                 with socket.socket(fileno=os.dup(descriptor)) as connection:
-                    if connection.family not in {socket.AF_INET, socket.AF_INET6}:
-                        continue
-                    port = connection.getpeername()[1]
-                    if connection.getsockname()[1] == self._port:
-                        yield port, connection
+                    peer, own = connection.getpeername(), connection.getsockname()
+                    if connection.family in {socket.AF_INET, socket.AF_INET6}:
+                        peer, own = peer[1], own[1]
+                    else:
+                        peer = 0
+                    if own == self._address:
+                        yield peer, connection
 
 
 def _descriptors() -> list[int]:

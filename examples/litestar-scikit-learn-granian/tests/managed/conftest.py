@@ -2,8 +2,9 @@
 
 import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Protocol
 
 import httpx
@@ -125,6 +126,31 @@ def serve(start: Start, tmp_path: Path, failures: list[str]) -> Serve:
             yield service
 
     return serve
+
+
+@pytest.fixture
+def start_command(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Return a function that runs the command to serve, with a server that returns at once."""
+
+    def start_command(**changed: Any) -> None:
+        served: list[Settings] = []
+        process = SimpleNamespace(
+            prepare=lambda workers: nullcontext(),
+            on_stop=lambda *_, **__: None,
+            failure=lambda: None,
+            draining=lambda: True,
+            deaths=lambda: None,
+            exit_code=lambda: 0,
+        )
+        monkeypatch.setattr(shell.command_line, "process", process)
+        monkeypatch.setattr(shell.command_line, "configure_logging", lambda settings: None)
+        monkeypatch.setattr(shell.command_line.manifest, "read", lambda folder: None)
+        monkeypatch.setattr(shell.command_line.manifest, "locate", lambda *_: None)
+        monkeypatch.setattr(package, "server", SimpleNamespace(serve=served.append), raising=False)
+        assert shell.command_line._serve(Settings(**changed)) == 0
+        assert len(served) == 1
+
+    return start_command
 
 
 @pytest.fixture

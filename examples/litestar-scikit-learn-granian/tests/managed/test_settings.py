@@ -56,6 +56,8 @@ def test_environment_and_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
         ("SERVICE_ROOT_PATH", "https://example.com/iris"),
         ("SERVICE_ROOT_PATH", "/v2"),
         ("SERVICE_ROOT_PATH", "/metrics/iris"),
+        ("SERVICE_UNIX_SOCKET", "no/such/folder/service.sock"),
+        ("SERVICE_UNIX_SOCKET", f"/tmp/{'x' * 110}"),  # noqa: S108
         ("SERVICE_CORS_ORIGINS", "example.com"),
         ("SERVICE_CORS_ORIGINS", "https://example.com/"),
         ("SERVICE_CORS_ORIGINS", "https://example.com/page"),

@@ -54,7 +54,7 @@ def _end_worker(code: str | int | None) -> None:
 class _Gunicorn(BaseApplication):  # type: ignore[misc]
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._listener = supervisor.listen(settings.host, settings.port).detach()
+        self._listener = supervisor.bind(settings).detach()
         super().__init__()
 
     def load_config(self) -> None:
@@ -76,6 +76,9 @@ class _Gunicorn(BaseApplication):  # type: ignore[misc]
             "logger_class": _Logger,
             "errorlog": None,
             "control_socket_disable": True,
+            # `service.web.proxies` believes proxies, those that the settings name.
+            "forwarded_allow_ips": "",
+            "secure_scheme_headers": {},
             "when_ready": self._when_ready,
             "post_fork": self._post_fork,
         }

@@ -8,6 +8,7 @@ import io
 import json
 import logging
 import re
+import socket
 import sys
 import time
 from collections.abc import Callable
@@ -32,6 +33,8 @@ from service.ops.connections import Connections, connection_limit
 from service.ops.endpoint_settings import EndpointSettings
 from service.ops.logs import configure_logging
 from service.ops.settings import Settings
+from service.ops.supervisor import bind
+from service.web.proxies import Proxies
 
 pytestmark = pytest.mark.anyio
 
@@ -51,6 +54,23 @@ def test_there_is_a_test_for_every_setting() -> None:
     assert set(Settings.model_fields) - tested == others
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no Unix sockets")
+def test_unix_socket(tmp_path: Path) -> None:
+    path = tmp_path / "service.sock"
+    settings = Settings(unix_socket=path)
+    assert settings.url == f"unix:{path}"
+    bind(settings).close()
+    assert path.stat().st_mode & 0o777 == 0o660
+    with bind(settings) as listener:  # the file of a service that has ended is replaced
+        listener.listen()
+        with pytest.raises(OSError, match="in use"):
+            bind(settings)
+    path.unlink()
+    path.touch()
+    with pytest.raises(FileExistsError, match="no socket"):
+        bind(settings)
+
+
 async def test_header_timeout() -> None:
     closed: list[float] = []
     loop = asyncio.get_running_loop()
@@ -68,6 +88,15 @@ async def test_header_timeout() -> None:
 def test_max_connections() -> None:
     assert connection_limit(Settings(max_connections=3)) == 3
     assert connection_limit(Settings()) > 3
+
+
+async def test_metrics_port(serve: Serve) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port: int = free.getsockname()[1]
+    async with serve(Doubler(), metrics_port=port) as service:
+        assert (await service.client.get("/metrics")).status_code == 404
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
+            assert "inference_ready_workers" in (await client.get("/metrics")).text
 
 
 async def test_api_keys(serve: Serve) -> None:
@@ -90,6 +119,27 @@ async def test_root_path(serve: Serve) -> None:
         assert (await service.client.get("/iris/v2")).status_code == 200
         document = (await service.client.get("/openapi.json")).json()
     assert document["servers"] == [{"url": "/iris"}]
+
+
+def test_trusted_proxies() -> None:
+    scope = {
+        "client": ("10.0.0.1", 5),
+        "scheme": "http",
+        "headers": [(b"x-forwarded-for", b"192.0.2.7")],
+    }
+    for trusted, host in (("10.0.0.0/8", "192.0.2.7"), ("10.9.0.0/16", "10.0.0.1")):
+        proxies = Proxies(Settings(trusted_proxies=(trusted,)).trusted_proxies)
+        assert proxies.apply(scope)["client"][0] == host
+
+
+async def test_health_path(serve: Serve) -> None:
+    async with serve(Doubler(), health_path="/health") as service:
+        assert (await service.client.get("/health")).json() == {"live": True, "ready": True}
+
+
+async def test_predict_path(serve: Serve) -> None:
+    async with serve(Doubler(), predict_path="/score") as service:
+        assert outputs(await service.client.post("/score", json=rows(1))) == [2]
 
 
 async def test_cors_origins(serve: Serve) -> None:

@@ -39,9 +39,9 @@ async def test_what_is_small_passes_while_something_large_is_converted(
 
     parsed: list[int] = []
 
-    def check(body: bytes, max_instances: int | None = None) -> None:
+    def check(body: bytes) -> None:
         parsed.append(len(body))
-        check_json(body, max_instances)
+        check_json(body)
 
     monkeypatch.setattr(shell.main, "to_tensors", to_tensors)
     monkeypatch.setattr(predict_front, "check_json", check)
@@ -76,9 +76,9 @@ async def test_one_large_request_is_parsed_and_converted_before_the_next_is_pars
             steps.append("convert")
         return convert(instances)
 
-    def check(body: bytes, max_instances: int | None = None) -> None:
+    def check(body: bytes) -> None:
         steps.append("parse")
-        check_json(body, max_instances)
+        check_json(body)
 
     monkeypatch.setattr(shell.main, "to_tensors", to_tensors)
     monkeypatch.setattr(predict_front, "check_json", check)
@@ -109,9 +109,9 @@ async def test_nothing_large_is_parsed_while_many_instances_are_converted(
             go_on.wait(10)
         return convert(instances)
 
-    def check(body: bytes, max_instances: int | None = None) -> None:
+    def check(body: bytes) -> None:
         parsed.append(len(body))
-        check_json(body, max_instances)
+        check_json(body)
 
     monkeypatch.setattr(shell.main, "to_tensors", to_tensors)
     monkeypatch.setattr(predict_front, "check_json", check)
@@ -156,9 +156,9 @@ async def test_a_model_of_single_instances_takes_many_without_a_turn_for_each(
 
     parsed: list[int] = []
 
-    def check(body: bytes, max_instances: int | None = None) -> None:
+    def check(body: bytes) -> None:
         parsed.append(len(body))
-        check_json(body, max_instances)
+        check_json(body)
 
     monkeypatch.setattr(shell.main, "to_tensors", to_tensors)
     monkeypatch.setattr(predict_front, "check_json", check)

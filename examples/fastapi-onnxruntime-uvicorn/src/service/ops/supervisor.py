@@ -1,5 +1,6 @@
 """The listening socket, and worker processes for servers that bring none of their own."""
 
+import errno
 import logging
 import multiprocessing
 import os
@@ -9,10 +10,14 @@ import time
 from collections.abc import Callable
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import Final
 
 from service.ops.process import EXIT_MARGIN, ending, fail, failure, on_stop
 from service.ops.settings import Settings
+
+SOCKET_MODE: Final = 0o660
+"""Permissions of a Unix socket: its user and its group may connect."""
 
 _POLL: Final = 0.25
 
@@ -36,13 +41,51 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
+def bind(settings: Settings) -> socket.socket:
+    """Bind the socket of the service, a Unix socket where the settings have one.
+
+    Raises:
+        OSError: it cannot be used.
+    """
+    if settings.unix_socket is None:
+        return listen(settings.host, settings.port)
+    remove_stale(settings.unix_socket)
+    listener = socket.socket(socket.AF_UNIX)
+    try:
+        listener.bind(str(settings.unix_socket))
+        settings.unix_socket.chmod(SOCKET_MODE)  # nobody can connect yet
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def remove_stale(path: Path) -> None:
+    """Remove the Unix socket of a service that has ended.
+
+    Raises:
+        OSError: there is another file, or a service still listens there.
+    """
+    if not path.exists():
+        return
+    if not path.is_socket():
+        raise FileExistsError(errno.EEXIST, "the file is no socket", str(path))
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            path.unlink(missing_ok=True)
+            return
+    raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE), str(path))
+
+
 def run(work: Callable[[Settings, socket.socket], None], settings: Settings) -> None:
     """Run ``work`` on a listening socket until the service has drained.
 
     A single worker runs in this process, several run in processes of their own. A worker that was
     killed is replaced; one that ends with an error ends the service.
     """
-    listener = listen(settings.host, settings.port)
+    listener = bind(settings)
     if settings.workers == 1:
         work(settings, listener)
         return

@@ -14,7 +14,7 @@ from service.web.errors import LISTED_ERRORS, InvalidValues, Malformed
 _FEW_VALUES: Final = 10_000
 """JSON with more of them, or of more than `_SHORT_BYTES`, keeps a parser busy for long."""
 _SHORT_BYTES: Final = 2**20
-_SEPARATORS: Final = (b",", b":", b"[", b"{")
+SEPARATORS: Final = (b",", b":", b"[", b"{")
 _CONTENT_TYPE: Final = re.compile(rb"application/([^/]*\+)?json")
 _FINITE_LENGTH: Final = 200
 """A number of no more characters is finite, if its exponent has no more than two digits."""
@@ -23,14 +23,14 @@ _LONG_EXPONENTS: Final = (re.compile(rb"e\+?[0-9]{3}"), re.compile(rb"E\+?[0-9]{
 
 
 class ValueLimit:
-    """The largest number of values that JSON may have.
+    """The largest number of values that JSON may have, ``limit``.
 
     ``setting``: its variable; ``advice``: how a client can do without so many. ``key_weight``: for
     how many values a key counts, since a parser compares each key with the others.
     """
 
     def __init__(self, limit: int, setting: str, advice: str, key_weight: int = 1) -> None:
-        self._limit: Final = limit
+        self.limit: Final = limit
         self._key_weight: Final = key_weight
         self._text: Final = f"The JSON has more than {limit} values ({setting}). {advice}"
 
@@ -45,27 +45,22 @@ class ValueLimit:
         Raises:
             TooLarge: there are more values than the limit.
         """
-        if length <= min(_FEW_VALUES, self._limit // self._key_weight):
+        if length <= min(_FEW_VALUES, self.limit // self._key_weight):
             return False
         is_long = length > _SHORT_BYTES
         count = 0
-        for separator in _SEPARATORS:
+        for separator in SEPARATORS:
             weight = self._key_weight if separator == b":" else 1
             count += weight * body.count(separator, 0, length)
-            if count > self._limit:
-                raise TooLarge(self._text)
+            if count > self.limit:
+                raise self.exceeded()
             if is_long:
                 await pause()
         return is_long or count > _FEW_VALUES
 
-    def check_at_once(self, body: bytes) -> None:
-        """Do the same with a part of a body, off the event loop.
-
-        Raises:
-            TooLarge: there are more values than the limit.
-        """
-        if sum(map(body.count, _SEPARATORS)) > self._limit:
-            raise TooLarge(self._text)
+    def exceeded(self) -> TooLarge:
+        """Return the error of JSON with more values."""
+        return TooLarge(self._text)
 
 
 def is_json(content_type: bytes) -> bool:
@@ -82,10 +77,8 @@ def parse_json(body: bytes) -> Any:
     return _parse(body, allow_inf_nan=False)
 
 
-def check_json(body: bytes, max_instances: int | None = None) -> Any:
+def check_json(body: bytes) -> Any:
     """Check JSON that a framework's parser is going to read, which may be more lenient.
-
-    ``max_instances``: the limit of the list ``instances``, if the body is to have one.
 
     Returns:
         What it parses to.
@@ -93,13 +86,8 @@ def check_json(body: bytes, max_instances: int | None = None) -> Any:
     Raises:
         Malformed: it is not valid, has no single meaning, or is nested too deeply.
         InvalidValues: numbers in it are NaN or infinite.
-        TooLarge: it has too many instances.
     """
     document = _parse(body, allow_inf_nan=True)
-    if max_instances is not None and isinstance(document, dict):
-        instances = document.get("instances")
-        if isinstance(instances, list) and len(instances) > max_instances:
-            raise TooLarge(f"A request may have up to {max_instances} instances.")
     if b"NaN" in body or b"Infinity" in body or _may_overflow(body):
         wrong = []
         count = 0

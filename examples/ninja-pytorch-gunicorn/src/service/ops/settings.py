@@ -1,6 +1,7 @@
 """The settings of the service, read from the environment and from a ``.env`` file."""
 
 import difflib
+import ipaddress
 import os
 import re
 import ssl
@@ -22,15 +23,24 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
+from service.ops import platforms
 from service.ops.endpoint_settings import OWN_PATHS, EndpointSettings
 
 PREFIX: Final = "SERVICE_"
 ENV_FILE: Final = ".env"
+UNIX: Final = "unix"
+"""Stands for all who connect to the Unix socket, who have no address."""
 
 _SERVICE_LINK: Final = re.compile(r"\A(?:tcp|udp|sctp)://")
 
 _PATH_PREFIX: Final = re.compile(r"(/(?!\.\.?(/|\Z))[A-Za-z0-9._~-]+)+")
+_FURTHER_PATH: Final = re.compile(r"(/[A-Za-z0-9._~!$&'()*+,;=:@-]+)+")
+_MODEL: Final = r"/v2/models/[^/]+(/versions/[^/]+)?"
+_PROBES: Final = re.compile(rf"/v2/health/(live|ready)|{_MODEL}/ready")
+_PREDICTIONS: Final = re.compile(rf"/predict|{_MODEL}/infer")
 _ORIGIN: Final = re.compile(r"[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
+_LONGEST_SOCKET: Final = 103
+"""What macOS allows; Linux allows four more."""
 _DEFAULT_PORT: Final = re.compile(r"\A(http://.*:80|https://.*:443)\Z")
 
 Seconds = Annotated[float, Field(ge=0, le=86_400)]
@@ -50,6 +60,11 @@ class ServiceSettings(BaseSettings):
 
     host: str = Field(default="127.0.0.1", min_length=1, description="Address to listen on")
     port: int = Field(default=8000, ge=1, le=65_535, description="TCP port to listen on")
+    unix_socket: Path | None = Field(
+        default=None,
+        description="Unix socket to listen on, instead of address and port; its user and group may "
+        "connect",
+    )
     workers: int = Field(
         default=1, ge=1, le=256, description="Worker processes, each with its own copy of the model"
     )
@@ -85,6 +100,13 @@ class ServiceSettings(BaseSettings):
     tls_key: FilePath | None = Field(
         default=None, description="PEM file with the certificate's key"
     )
+    metrics_port: int = Field(
+        default=0,
+        ge=0,
+        le=65_535,
+        description="TCP port on which alone /metrics is served, over plain HTTP; 0: the port of "
+        "the service",
+    )
     api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
         default=(),
         description="Comma-separated API keys; predictions need one of them, if there are any",
@@ -94,6 +116,20 @@ class ServiceSettings(BaseSettings):
         default="",
         description="Path prefix under which a proxy offers the service, such as /iris; the proxy "
         "may pass it on or take it away",
+    )
+    trusted_proxies: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="Comma-separated addresses and networks, such as 10.0.0.0/8, whose "
+        "X-Forwarded-For and X-Forwarded-Proto are believed; unix for all on the Unix socket",
+    )
+    health_path: str = Field(
+        default="",
+        description="Further path for probes, such as /health; it answers as /v2/health/ready",
+    )
+    predict_path: str = Field(
+        default="",
+        description="Further path for predictions, such as /score; it answers as /predict and "
+        "ignores 'parameters' beside the instances, or as the model's infer without /predict",
     )
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),
@@ -189,7 +225,9 @@ class ServiceSettings(BaseSettings):
 
     @property
     def url(self) -> str:
-        """Where a browser on this machine finds the service."""
+        """Where a browser on this machine finds the service, or the Unix socket."""
+        if self.unix_socket:
+            return f"unix:{self.unix_socket}"
         scheme = "https" if self.tls_certificate else "http"
         host = {"0.0.0.0": "localhost", "::": "localhost"}.get(self.host, self.host)  # noqa: S104
         return f"{scheme}://{f'[{host}]' if ':' in host else host}:{self.port}"
@@ -226,6 +264,46 @@ class ServiceSettings(BaseSettings):
         if (first := prefix.split("/")[1]) in OWN_PATHS:
             raise ValueError(f"it must not begin with /{first}, where the service has a path")
         return prefix
+
+    @field_validator("trusted_proxies", mode="before")
+    @classmethod
+    def _split_proxies(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        return tuple(proxy.strip() for proxy in value.split(",") if proxy.strip())
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _proxies_must_have_addresses(cls, proxies: tuple[str, ...]) -> tuple[str, ...]:
+        for proxy in proxies:
+            if proxy != UNIX:
+                try:
+                    ipaddress.ip_network(proxy)
+                except ValueError as error:
+                    raise ValueError(f"not an address or a network: {error}") from None
+        return proxies
+
+    @field_validator("health_path")
+    @classmethod
+    def _health_path_must_be_free(cls, path: str) -> str:
+        return _further_path(path, _PROBES)
+
+    @field_validator("predict_path")
+    @classmethod
+    def _predict_path_must_be_free(cls, path: str) -> str:
+        return _further_path(path, _PREDICTIONS)
+
+    @model_validator(mode="after")
+    def _further_paths_must_be_told_apart(self) -> Self:
+        if self.health_path and self.health_path == self.predict_path:
+            raise ValueError(f"{PREFIX}HEALTH_PATH and {PREFIX}PREDICT_PATH must differ")
+        for name in ("health_path", "predict_path"):
+            if self.root_path and f"{getattr(self, name)}/".startswith(f"{self.root_path}/"):
+                raise ValueError(
+                    f"{PREFIX}{name.upper()} must not begin with {PREFIX}ROOT_PATH, which is taken "
+                    "from paths"
+                )
+        return self
 
     @field_validator("cors_origins", mode="before")
     @classmethod
@@ -270,6 +348,19 @@ class ServiceSettings(BaseSettings):
             )
         return self
 
+    @field_validator("unix_socket")
+    @classmethod
+    def _socket_must_be_possible(cls, path: Path | None) -> Path | None:
+        if path is None:
+            return path
+        if sys.platform == "win32":
+            raise ValueError("Unix sockets are not supported on Windows")
+        if len(os.fsencode(path)) > _LONGEST_SOCKET:
+            raise ValueError(f"its path must have no more than {_LONGEST_SOCKET} bytes")
+        if not path.parent.is_dir():
+            raise ValueError("its folder does not exist")
+        return path
+
     @field_validator("workers")
     @classmethod
     def _needs_fork_or_spawn(cls, workers: int) -> int:
@@ -278,11 +369,23 @@ class ServiceSettings(BaseSettings):
         return workers
 
     @model_validator(mode="after")
+    def _ports_must_differ(self) -> Self:
+        if self.metrics_port == self.port:
+            raise ValueError(f"{PREFIX}METRICS_PORT must differ from {PREFIX}PORT")
+        return self
+
+    @model_validator(mode="after")
     def _one_body_must_fit_into_all(self) -> Self:
         if self.max_total_body_bytes < self.max_body_bytes:
             raise ValueError(
                 f"{PREFIX}MAX_TOTAL_BODY_BYTES must be at least {PREFIX}MAX_BODY_BYTES"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _socket_has_no_tls(self) -> Self:
+        if self.unix_socket and self.tls_certificate:
+            raise ValueError(f"{PREFIX}UNIX_SOCKET and {PREFIX}TLS_CERTIFICATE exclude each other")
         return self
 
     @model_validator(mode="after")
@@ -310,29 +413,68 @@ def _no_passphrase() -> str:
     raise OSError("the key has a passphrase, which nobody can type: decrypt it with 'openssl pkey'")
 
 
+def _further_path(path: str, same: re.Pattern[str]) -> str:
+    """Check a further path. ``same``: paths of the service that answer as it does.
+
+    Raises:
+        ValueError: it is none, or a path of the service that answers otherwise.
+    """
+    if not path or same.fullmatch(path):
+        return path
+    if not _FURTHER_PATH.fullmatch(path):
+        raise ValueError("it must begin with / and not end with one, and have no ? or #")
+    if (first := path.split("/")[1]) in OWN_PATHS:
+        raise ValueError(f"it must not begin with /{first}, where the service has a path")
+    return path
+
+
 def load_settings() -> Settings:
-    """Read the settings of the service.
+    """Read the settings of the service: its own, and what the platform says of the others.
 
     Raises:
         SettingsInvalid: the value of a variable is not valid.
     """
-    if not ignored_variables():
-        return load(Settings)
-    default = Settings.model_fields["port"].default
-    return load(Settings, port=_env_file().get(f"{PREFIX}PORT", default))
+    given = from_platform()
+    fixed: dict[str, Any] = {name: value for name, (value, _) in given.items()}
+    if ignored_variables():
+        default = fixed.get("port", Settings.model_fields["port"].default)
+        fixed["port"] = _env_file().get(f"{PREFIX}PORT", default)
+    return _load(Settings, fixed, {name: source for name, (_, source) in given.items()})
 
 
-def load(kind: type[S], **fixed: Any) -> S:
-    """Read the settings of a class. ``fixed``: values that the environment does not change.
+def from_platform() -> dict[str, platforms.Given]:
+    """Return the settings that the platform gives, except those that are set.
+
+    Raises:
+        SettingsInvalid: two variables of it say different things.
+    """
+    own = {name.upper() for name in (*_env_file(), *os.environ.keys() - ignored_variables())}
+    wanted = [name for name in Settings.model_fields if _variable(name, Settings) not in own]
+    try:
+        return platforms.find(wanted)
+    except platforms.PlatformConflict as conflict:
+        raise SettingsInvalid(str(conflict)) from None
+
+
+def load(kind: type[S]) -> S:
+    """Read the settings of a class.
 
     Raises:
         SettingsInvalid: the value of a variable is not valid, or is missing; or the file cannot be
             read.
     """
+    return _load(kind, {}, {})
+
+
+def _load(kind: type[S], fixed: dict[str, Any], sources: Mapping[str, str]) -> S:
+    """Read settings. ``fixed``: values that the environment does not change.
+
+    ``sources``: the variables that errors name, where they are not those of the settings.
+    """
     try:
         return kind(**fixed)
     except ValidationError as error:
-        raise SettingsInvalid("\n".join(_explain(error, kind))) from None
+        raise SettingsInvalid("\n".join(_explain(error, kind, sources))) from None
     except SettingsError as error:
         raise SettingsInvalid(str(error)) from None
     except (UnicodeDecodeError, OSError) as error:
@@ -399,11 +541,14 @@ def _default(field: FieldInfo) -> str:
     return str(value)
 
 
-def _explain(error: ValidationError, kind: type[BaseSettings]) -> list[str]:
+def _explain(
+    error: ValidationError, kind: type[BaseSettings], sources: Mapping[str, str]
+) -> list[str]:
     lines = []
     for item in error.errors(include_url=False, include_input=False):
         name = str(item["loc"][0]) if item["loc"] else ""
-        given = _variable(name, kind) if name in kind.model_fields else name
+        own = _variable(name, kind) if name in kind.model_fields else name
+        given = sources.get(name, own)
         reason = item["msg"].removeprefix("Value error, ")
         lines.append(f"{given}: {reason}" if given else reason)
     return lines

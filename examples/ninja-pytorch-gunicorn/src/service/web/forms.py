@@ -20,7 +20,7 @@ from service.ops.settings import PREFIX, Settings
 from service.web.errors import InvalidValues, Malformed, UnsupportedMediaType
 from service.web.instance_fields import InstanceFields
 from service.web.multipart import FORM, Part, boundary_of, parser_class, parts
-from service.web.strict_json import ValueLimit, parse_json
+from service.web.strict_json import SEPARATORS, ValueLimit, parse_json
 
 _JSON: Final = "application/json"
 _LONG_TEXT: Final = 2**18
@@ -208,7 +208,8 @@ class Forms:
         except UnicodeDecodeError:
             raise Malformed(f"The part '{name}' of the form is not UTF-8.") from None
         if name not in self._fields.texts:
-            self._values.check_at_once(content)
+            if sum(map(content.count, SEPARATORS)) > self._values.limit:
+                raise self._values.exceeded()
             try:
                 parse_json(content)
             except Malformed:  # the schema says what it should be

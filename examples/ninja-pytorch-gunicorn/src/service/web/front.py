@@ -23,6 +23,7 @@ from service.core.tensors import TensorSpec
 from service.core.turns import Turns, pause
 from service.ops import metrics, process
 from service.ops.logs import RequestIdentity, current_request
+from service.ops.metrics_server import metrics_server
 from service.ops.settings import PREFIX, Settings
 from service.web import docs
 from service.web.api_keys import ApiKeys
@@ -41,12 +42,14 @@ from service.web.errors import (
     problem,
     protocol_error,
 )
+from service.web.further_paths import ASKED, READY, further_paths
 from service.web.oip import endpoints as oip
 from service.web.openai import embeddings
 from service.web.openai.schemas import is_embedding
 from service.web.openapi import document as openapi
 from service.web.openapi.document import Description
 from service.web.path_prefix import PathPrefix, restore
+from service.web.proxies import Proxies
 from service.web.request_cycle import RequestCycle
 from service.web.request_ids import request_id, trace_id
 from service.web.strict_json import ValueLimit, check_json, is_json
@@ -100,6 +103,10 @@ class Front:
         )
         self._keys: Final = ApiKeys(settings.api_keys)
         self._prefix: Final = PathPrefix(settings.root_path)
+        self._proxies: Final = (
+            Proxies(settings.trusted_proxies) if settings.trusted_proxies else None
+        )
+        self._further: Final = further_paths(settings, self._is_owners)
         origins, credentials = settings.cors_origins, settings.cors_credentials
         self._cors: Final = Cors(origins, credentials=credentials) if origins else None
         self._to_docs: Final = frozenset(
@@ -127,16 +134,17 @@ class Front:
         await receive()
         stage = "startup"
         try:
-            async with self._framework.lifespan() as state:
-                self._state = {**(state or {}), **self._offered}
-                tasks = [asyncio.create_task(self._start()), asyncio.create_task(self._tick())]
-                await send({"type": "lifespan.startup.complete"})
-                await receive()
-                stage = "shutdown"
-                for task in tasks:
-                    task.cancel()
-                await self._close()
-                self._publish_metrics()
+            with metrics_server(self._settings):
+                async with self._framework.lifespan() as state:
+                    self._state = {**(state or {}), **self._offered}
+                    tasks = [asyncio.create_task(self._start()), asyncio.create_task(self._tick())]
+                    await send({"type": "lifespan.startup.complete"})
+                    await receive()
+                    stage = "shutdown"
+                    for task in tasks:
+                        task.cancel()
+                    await self._close()
+                    self._publish_metrics()
         except Exception as error:
             log.exception("the lifespan of the application failed at %s", stage)
             process.fail(f"the lifespan of the application failed at {stage}: {error}")
@@ -185,10 +193,15 @@ class Front:
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = dict(scope["headers"])
+        if self._proxies:
+            scope = self._proxies.apply(scope)
         if not scope["path"].startswith("/"):  # gunicorn and hypercorn leave the absolute form
             scope = _origin_form(scope)
         scope = self._prefix.remove(scope)
-        path = scope["path"]
+        asked = path = scope["path"]
+        if path in self._further and (target := self._target(path)):
+            path = target
+            scope = {**scope, "path": path, "raw_path": path.encode(), ASKED: asked}
         method = scope["method"] if scope["method"] in _METHODS else "OTHER"
         context = RequestContext(
             self._settings.request_timeout, request_id(headers), trace_id(headers)
@@ -227,7 +240,22 @@ class Front:
             del self._in_flight[cycle]
             seconds = cycle.seconds
             metrics.record_answer(method, cycle.route, cycle.status, seconds)
-            self._log_access(method, path, cycle, seconds)
+            self._log_access(method, asked, cycle, seconds)
+
+    def _is_owners(self, path: str) -> bool:
+        """Return whether the owner has a route there."""
+        return self._framework.has_route(path)
+
+    def _target(self, path: str) -> str:
+        """Return the path that a further one stands for, nothing if it is none."""
+        if not path:
+            return ""
+        return READY if path == self._further.health else self._predictions()
+
+    def _predictions(self) -> str:
+        """Return the path that the one for predictions stands for: here it infers."""
+        model = self.engine.manifest.name if self.engine.has_manifest else "model"
+        return f"{oip.PREFIX}/models/{model}/infer"
 
     async def _answer(self, cycle: RequestCycle, scope: Scope, headers: dict[bytes, bytes]) -> None:
         if len(scope["headers"]) > _MAX_HEADERS:
@@ -244,6 +272,8 @@ class Front:
         elif oip.owns(path):
             await self._answer_oip(cycle, scope, headers)
         elif path == "/metrics":
+            if self._settings.metrics_port:
+                raise NotFound
             cycle.route = path
             _allow_get(scope)
             self._publish_metrics()
@@ -366,6 +396,8 @@ class Front:
             await receive()
             await send({"type": "websocket.close", "code": 1008})
             return
+        if self._proxies:
+            scope = self._proxies.apply(scope)
         if not scope["path"].startswith("/"):
             scope = _origin_form(scope)
         scope = self._prefix.remove(scope)
@@ -400,7 +432,7 @@ class Front:
 
     def _description(self) -> Description:
         """Describe what the service has besides the owner's routes."""
-        return Description(self._settings)
+        return Description(self._settings, self._further)
 
     def _log_access(self, method: str, path: str, cycle: RequestCycle, seconds: float) -> None:
         wanted = self._settings.access_log

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from service.core.engine import Engine
+from service.core.errors import TooLarge
 from service.core.examples import Examples
 from service.core.predictor import Predictor
 from service.core.resources import Resources
@@ -16,6 +17,7 @@ from service.web.asgi import JSON, Scope
 from service.web.errors import Malformed, MethodNotAllowed, NotFound, UnsupportedMediaType
 from service.web.forms import Forms
 from service.web.front import Front, content_type
+from service.web.further_paths import ASKED, without_parameters
 from service.web.openai.text_instances import TextInstances
 from service.web.openapi.predict import PredictDescription
 from service.web.predict_schema import PredictRequest, PredictResponse
@@ -118,13 +120,20 @@ class PredictFront(Front):
         The predictor ends the turn.
         """
         if not await self._values.check(body, len(body)):
-            check_json(body, self._max_instances)
+            document = check_json(body)
+            self._check_instances(document)
+            if ASKED in scope and (shorter := without_parameters(document)):
+                scope, body = _with_json(scope, shorter), shorter
             await self._call_framework(cycle, scope, body)
             return
         cycle.context.large = True
         async with self._turns.turn(cycle.context):
-            document = check_json(body, self._max_instances)
+            document = check_json(body)
+            self._check_instances(document)
             await pause()
+            if ASKED in scope and (shorter := without_parameters(document)):
+                scope, body = _with_json(scope, shorter), shorter
+                await pause()
             if self._forms:
                 shorter, files = await self._forms.set_aside(document)
                 del document
@@ -137,8 +146,25 @@ class PredictFront(Front):
                     return
             await self._call_framework(cycle, scope, body)
 
+    def _is_owners(self, path: str) -> bool:
+        return path != predict_schema.PATH and super()._is_owners(path)
+
+    def _predictions(self) -> str:
+        return predict_schema.PATH if self._settings.predict_endpoint else super()._predictions()
+
+    def _check_instances(self, document: Any) -> None:
+        """Check their number before the framework makes objects of them.
+
+        Raises:
+            TooLarge: there are too many.
+        """
+        limit = self._max_instances
+        instances = document.get("instances") if isinstance(document, dict) else None
+        if isinstance(instances, list) and len(instances) > limit:
+            raise TooLarge(f"A request may have up to {limit} instances.")
+
     def _description(self) -> PredictDescription:
-        return PredictDescription(self._settings, *self._schemas)
+        return PredictDescription(self._settings, self._further, *self._schemas)
 
 
 def _is_predict(path: str) -> bool:

@@ -7,6 +7,7 @@ from pydantic import BaseModel, create_model
 from service.core.uploads import kinds_of_files
 from service.ops.settings import Settings
 from service.web import predict_schema
+from service.web.further_paths import FurtherPaths
 from service.web.instance_fields import InstanceFields
 from service.web.multipart import FORM
 from service.web.openapi.document import (
@@ -30,6 +31,7 @@ class PredictDescription(Description):
     def __init__(
         self,
         settings: Settings,
+        further: FurtherPaths,
         request: type[PredictRequest[Any]],
         response: type[PredictResponse[Any]],
     ) -> None:
@@ -40,7 +42,7 @@ class PredictDescription(Description):
         self._response: Final = create_model(
             PredictResponse.__name__, __base__=response, __doc__=PredictResponse.__doc__
         )
-        super().__init__(settings)
+        super().__init__(settings, further)
 
     def _models(self) -> Models:
         models = super()._models()
@@ -56,6 +58,16 @@ class PredictDescription(Description):
         if not self._settings.predict_endpoint:
             return paths
         return {predict_schema.PATH: {"post": self._predict()}, **paths}
+
+    def _further_predict(self) -> Document:
+        if not self._settings.predict_endpoint:
+            return super()._further_predict()
+        operation = self._predict()
+        schema = self._schemas[PredictRequest.__name__]
+        parameters = {"description": "Ignored", "title": "Parameters"}
+        properties = {**schema["properties"], "parameters": parameters}
+        operation["requestBody"]["content"][JSON]["schema"] = {**schema, "properties": properties}
+        return {**operation, "operationId": "platform_predict"}
 
     def _predict(self) -> Document:
         content = self._content(self._request)

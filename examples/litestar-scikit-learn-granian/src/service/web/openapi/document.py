@@ -15,6 +15,7 @@ from service.core import manifest
 from service.core.manifest import ArtifactError, Manifest
 from service.core.tensors import TensorSpec
 from service.ops.settings import Settings
+from service.web.further_paths import FurtherPaths
 from service.web.openai import embeddings
 from service.web.openai.schemas import (
     EmbeddingsRequest,
@@ -138,8 +139,9 @@ def document(framework_document: Document, ours: "Description", *, root_path: st
 class Description:
     """The parts of the document that every service has."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, further: FurtherPaths) -> None:
         self._settings: Final = settings
+        self._further: Final = further
         self._manifest: Final = _read_manifest(settings)
         self._is_embedding: Final = self._manifest is not None and is_embedding(self._manifest)
         references, definitions = models_json_schema(
@@ -190,7 +192,12 @@ class Description:
             paths[f"{path}/ready"] = {"get": self._readiness(prefix, parameters)}
         paths["/v2/health/live"] = {"get": self._liveness()}
         paths["/v2/health/ready"] = {"get": self._readiness("server", [])}
-        paths["/metrics"] = {"get": _metrics()}
+        if not self._settings.metrics_port:
+            paths["/metrics"] = {"get": _metrics()}
+        if path := self._further.health:
+            paths[path] = {"get": self._readiness("platform", [])}
+        if path := self._further.predict:
+            paths[path] = {"post": self._further_predict()}
         return paths
 
     def complete(self, operation: Document) -> None:
@@ -216,6 +223,10 @@ class Description:
             },
         }
         return self._secure(operation)
+
+    def _further_predict(self) -> Document:
+        """Describe the further path for predictions, which infers where there is no /predict."""
+        return self._infer("platform", [], self._manifest)
 
     def _infer(self, prefix: str, parameters: list[Document], model: Manifest | None) -> Document:
         content = self._content(InferenceRequest)
