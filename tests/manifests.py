@@ -16,7 +16,7 @@ import yaml
 
 from inferplate.template.render import render
 from service.ops.process import EXIT_MARGIN
-from service.ops.settings import PREFIX, Settings, load
+from service.ops.settings import PREFIX, Settings
 
 CHOICES: Final = ["compose", "kubernetes", "kserve"]
 KUBERNETES: Final = "1.37"
@@ -170,7 +170,8 @@ def served_by_kserve(documents: list[Document]) -> Pods:
 def _settings(variables: dict[str, str]) -> Settings:
     known = {f"{PREFIX}{name}".upper(): name for name in Settings.model_fields}
     assert variables.keys() <= known.keys(), variables.keys() - known.keys()
-    return load(Settings, **{known[name]: text for name, text in variables.items()})
+    given: dict[str, Any] = {known[name]: text for name, text in variables.items()}
+    return Settings(**given)
 
 
 def problems_of_pods(pods: Pods, project: Path) -> Iterator[str]:

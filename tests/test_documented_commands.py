@@ -84,7 +84,7 @@ def commands(block: str) -> Iterator[list[str]]:
         lexer.whitespace_split = True
         words: list[str] = []
         for word in [*lexer, ";"]:
-            if word in ("|", "||", "&&", ";"):
+            if word in ("|", "||", "&", "&&", ";"):
                 if words:
                     yield words
                 words = []
@@ -127,6 +127,7 @@ class Checks:
             "docker": lambda words: _options("docker", words),
             "echo": lambda words: None,
             "git": lambda words: _options("git", words),
+            "kubectl": lambda words: _options("kubectl", words[2 if words[0] == "-n" else 0 :]),
             "make": self._targets,
             "pipx": _installs,
             "pytest": _collects,
@@ -298,6 +299,7 @@ def _request(words: list[str]) -> None:
         for name in (ROOT / "tests/snapshots").glob("openapi-*.json")
         for path in json.loads(name.read_text(encoding="utf-8"))["paths"]
     }
+    paths |= {"/ping", "/invocations"}  # of a service that SageMaker starts
     patterns = [re.sub(r"\{\w+\}", r"[\\w.-]+", path) for path in paths]
     address = urlsplit(next(word for word in words if "://" in word))
     if not any(re.fullmatch(pattern, address.path) for pattern in patterns):
