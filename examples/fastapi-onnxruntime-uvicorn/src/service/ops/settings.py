@@ -24,7 +24,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
 from service.ops import platforms
-from service.ops.endpoint_settings import OWN_PATHS, EndpointSettings
+from service.ops.endpoint_settings import OWN_PATHS, PREDICTION_PATHS, EndpointSettings
 
 PREFIX: Final = "SERVICE_"
 ENV_FILE: Final = ".env"
@@ -37,7 +37,7 @@ _PATH_PREFIX: Final = re.compile(r"(/(?!\.\.?(/|\Z))[A-Za-z0-9._~-]+)+")
 _FURTHER_PATH: Final = re.compile(r"(/[A-Za-z0-9._~!$&'()*+,;=:@-]+)+")
 _MODEL: Final = r"/v2/models/[^/]+(/versions/[^/]+)?"
 _PROBES: Final = re.compile(rf"/v2/health/(live|ready)|{_MODEL}/ready")
-_PREDICTIONS: Final = re.compile(rf"/predict|{_MODEL}/infer")
+_PREDICTIONS: Final = re.compile("|".join([*PREDICTION_PATHS, rf"{_MODEL}/infer"]))
 _ORIGIN: Final = re.compile(r"[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
 _LONGEST_SOCKET: Final = 103
 """What macOS allows; Linux allows four more."""
@@ -128,8 +128,7 @@ class ServiceSettings(BaseSettings):
     )
     predict_path: str = Field(
         default="",
-        description="Further path for predictions, such as /score; it answers as /predict and "
-        "ignores 'parameters' beside the instances, or as the model's infer without /predict",
+        description="Further path for predictions, such as /score, as some platforms want one",
     )
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),

@@ -1,8 +1,7 @@
 """Further paths of the probe and the predictions, under the names that platforms want."""
 
-import json
 from collections.abc import Callable
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from service.ops.settings import Settings
 
@@ -14,8 +13,8 @@ ASKED: Final = "service.asked"
 class FurtherPaths(NamedTuple):
     """Paths that answer as others do, empty if there are none.
 
-    ``health``: answers as the readiness probe. ``predict``: answers as /predict, and ignores
-    ``parameters`` beside the instances; where there is no /predict, it infers.
+    ``health``: answers as the readiness probe. ``predict``: predicts for instances, or infers
+    where the service takes none.
     """
 
     health: str
@@ -32,11 +31,3 @@ def further_paths(settings: Settings, is_owners: Callable[[str], bool]) -> Furth
     return FurtherPaths(
         *("" if path.startswith("/v2/") or is_owners(path) else path for path in given)
     )
-
-
-def without_parameters(document: Any) -> bytes | None:
-    """Take ``parameters`` out of a request; return its JSON, None if there are none."""
-    if not isinstance(document, dict) or "parameters" not in document:
-        return None
-    del document["parameters"]
-    return json.dumps(document).encode("ascii")

@@ -1,5 +1,6 @@
 """The ASGI application with /predict, which takes instances in JSON, in forms and as files."""
 
+import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,7 +18,7 @@ from service.web.asgi import JSON, Scope
 from service.web.errors import Malformed, MethodNotAllowed, NotFound, UnsupportedMediaType
 from service.web.forms import Forms
 from service.web.front import Front, content_type
-from service.web.further_paths import ASKED, without_parameters
+from service.web.further_paths import ASKED
 from service.web.openai.text_instances import TextInstances
 from service.web.openapi.predict import PredictDescription
 from service.web.predict_schema import PredictRequest, PredictResponse
@@ -122,7 +123,7 @@ class PredictFront(Front):
         if not await self._values.check(body, len(body)):
             document = check_json(body)
             self._check_instances(document)
-            if ASKED in scope and (shorter := without_parameters(document)):
+            if ASKED in scope and (shorter := _without_parameters(document)):
                 scope, body = _with_json(scope, shorter), shorter
             await self._call_framework(cycle, scope, body)
             return
@@ -131,7 +132,7 @@ class PredictFront(Front):
             document = check_json(body)
             self._check_instances(document)
             await pause()
-            if ASKED in scope and (shorter := without_parameters(document)):
+            if ASKED in scope and (shorter := _without_parameters(document)):
                 scope, body = _with_json(scope, shorter), shorter
                 await pause()
             if self._forms:
@@ -165,6 +166,14 @@ class PredictFront(Front):
 
     def _description(self) -> PredictDescription:
         return PredictDescription(self._settings, self._further, *self._schemas)
+
+
+def _without_parameters(document: Any) -> bytes | None:
+    """Take ``parameters`` out of a request; return its JSON, None if there are none."""
+    if not isinstance(document, dict) or "parameters" not in document:
+        return None
+    del document["parameters"]
+    return json.dumps(document).encode("ascii")
 
 
 def _is_predict(path: str) -> bool:

@@ -225,7 +225,7 @@ class Description:
         return self._secure(operation)
 
     def _further_predict(self) -> Document:
-        """Describe the further path for predictions, which infers where there is no /predict."""
+        """Describe the further path for predictions, which infers here."""
         return self._infer("platform", [], self._manifest)
 
     def _infer(self, prefix: str, parameters: list[Document], model: Manifest | None) -> Document:

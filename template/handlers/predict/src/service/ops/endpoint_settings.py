@@ -7,6 +7,8 @@ from pydantic import BaseModel, Field, PositiveInt
 OWN_PATHS: Final = frozenset({"docs", "metrics", "openapi.json", "predict", "v2"})
 """First segments of the service's own paths. With a prefix that is one of them, a path could be
 meant with or without it."""
+PREDICTION_PATHS: Final[tuple[str, ...]] = ("/predict",)
+"""Paths that take instances."""
 
 
 class EndpointSettings(BaseModel):
