@@ -235,6 +235,7 @@ def check_configuration(image: Image, project: Path, revision: str) -> None:
     configuration = image.configuration
     labels = configuration["Labels"]
     assert {key.removeprefix("org.opencontainers.image."): labels[key] for key in labels} == {
+        "com.amazonaws.sagemaker.capabilities.accept-bind-to-port": "true",
         "title": own["name"],
         "version": own["version"],
         "revision": revision,
