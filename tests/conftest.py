@@ -17,7 +17,7 @@ from inferplate.__main__ import main
 from inferplate.template.questions import read_questions
 from inferplate.template.source import template_root
 from inferplate.template.variants import WITHOUT_HANDLER, Variant, covering, served, variants
-from inferplate_tools.verify.checks import CHECKS, MODEL, Check
+from inferplate_tools.verify.checks import CHECKS, IN_PARTS, Check
 from inferplate_tools.workbench import Workbench
 
 # What is emitted from another folder than the rest of its package.
@@ -96,33 +96,30 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def plan_checks(*, quick: bool) -> list[tuple[Variant, Check]]:
     """Pair variants with the checks that they get here; ``inferplate-verify`` makes all of all.
 
-    All variants are rendered, linted and typed, and run the tests of their model; those with a
-    handler have their dependencies and their OpenAPI document checked. With the first task of its
-    runtime each runs its whole suite and is served, too. Of the rest those of `served` are, and a
-    few run the whole suite: one of each further task, and of each framework without a handler.
+    All variants are rendered, linted and typed, and run their tests; those with a handler have
+    their dependencies and their OpenAPI document checked. With the first task of its runtime each
+    is served, too, and of the rest those of `served`. The tests run in parts, since most of them
+    have the same files in many variants; a few run the whole suite at once, as their owners do.
     """
     if quick:
         few = [*COVERING_VARIANTS, *(covering(found)[0] for found in FURTHER_TASKS.values())]
         return [(variant, check) for variant in few for check in CHECKS.values()]
     running = served(EVERY_VARIANT)
-    few = covering([each for each in running if each.task == WITHOUT_HANDLER])
-    whole = {
-        *ALL_VARIANTS,
-        *(covering(found)[0] for found in FURTHER_TASKS.values()),
-        *{each.framework: each for each in reversed(few)}.values(),
-    }
+    without = [each for each in EVERY_VARIANT if each.task == WITHOUT_HANDLER]
+    with_handler = [each for each in EVERY_VARIANT if each.task != WITHOUT_HANDLER]
+    documents = {*with_handler, *running}
+    further = (covering(found)[0] for found in FURTHER_TASKS.values())
+    whole = {*COVERING_VARIANTS, *further, *{each.framework: each for each in without}.values()}
+    chosen = {"dependencies": documents, "openapi": documents, "server": running}
 
-    def has(variant: Variant, check: str) -> bool:
-        documents = running if variant.task == WITHOUT_HANDLER else EVERY_VARIANT
-        chosen = {"dependencies": documents, "openapi": documents, "server": running}
-        return variant in chosen.get(check, EVERY_VARIANT)
+    def checks_of(variant: Variant) -> Iterator[Check]:
+        for check in CHECKS.values():
+            if check.name == "suite" and variant not in whole:
+                yield from IN_PARTS
+            elif variant in chosen.get(check.name, EVERY_VARIANT):
+                yield check
 
-    return [
-        (variant, MODEL if check.name == "suite" and variant not in whole else check)
-        for variant in EVERY_VARIANT
-        for check in CHECKS.values()
-        if has(variant, check.name)
-    ]
+    return [(variant, check) for variant in EVERY_VARIANT for check in checks_of(variant)]
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,8 @@ from inferplate.template.variants import WITHOUT_HANDLER, Variant
 from inferplate_tools import service
 from inferplate_tools.errors import CheckFailed
 from inferplate_tools.verify import server
-from inferplate_tools.verify.checks import CHECKS
+from inferplate_tools.verify.checks import CHECKS, IN_PARTS
+from inferplate_tools.verify.suites import check_stand_ins
 from inferplate_tools.workbench import Workbench
 
 VARIANT, PROTOCOL = (
@@ -96,6 +97,16 @@ CASES = {
     ),
     "a managed test": Case("suite", "tests/managed/test_cpu.py", "", FAILS, "test_broken"),
     "a test of the owner": Case("suite", "tests/test_model.py", "", FAILS, "test_broken"),
+    "a managed test, in parts": Case(
+        "stand-ins", "tests/managed/test_cpu.py", "", FAILS, "test_broken"
+    ),
+    "a test of the owner, in parts": Case("model", "tests/test_model.py", "", FAILS, "test_broken"),
+    "a managed test of the owner's files": Case(
+        *("stand-ins", "tests/managed/test_cpu.py", ""),
+        "\n\ndef test_broken() -> None:\n"
+        '    assert Path(cpu.__file__).parents[1].joinpath("runtime.py").exists()\n',
+        "test_broken",
+    ),
     "a service that ends": Case(
         "server", MAIN, "    _exit(main())", "    _exit(3)", "ended with 3"
     ),
@@ -192,8 +203,37 @@ def test_a_broken_variant_fails(
     if "listen" in case.told:
         monkeypatch.setattr(service, "_LISTEN_SECONDS", 3.0)
     made = broken(case)
-    if case.check == "suite":
+    if case.check in ("suite", "stand-ins"):
         leave_out_others(made.project(case.variant), case.path)
     with pytest.raises(CheckFailed) as failure:
-        CHECKS[case.check].run(made, case.variant)
+        {**CHECKS, **{check.name: check for check in IN_PARTS}}[case.check].run(made, case.variant)
     assert case.told in str(failure.value)
+
+
+def test_the_same_files_are_tested_once(
+    bench: Workbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[Path] = []
+
+    def run(self: Workbench, command: object, project: Path, **_: object) -> str:
+        ran.append(project)
+        return ""
+
+    made = Workbench(tmp_path / "bench", bench.python)
+    monkeypatch.setattr(Workbench, "run", run)
+    variants = [
+        VARIANT,
+        Variant("fastapi", "xgboost", "granian"),
+        Variant("fastapi", "transformers", "granian"),
+        Variant("litestar", "onnxruntime", "uvicorn"),
+        PROTOCOL,
+    ]
+    for variant in variants:
+        shutil.copytree(bench.project(variant), made.root / "variants" / variant.name)
+        check_stand_ins(made, variant)
+    assert len(ran) == len(set(ran)) == 4  # the first two have the same
+    changed = made.root / "variants" / variants[1].name / "src/service/core/cpu.py"
+    changed.write_text(changed.read_text(encoding="utf-8") + "# changed\n", encoding="utf-8")
+    check_stand_ins(made, variants[1])
+    assert len(ran) == 5
+    assert not [path for path in ran if (path / "src/service/runtime.py").exists()]

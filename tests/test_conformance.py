@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from inferplate.template.variants import Variant
-from inferplate_tools.verify.checks import FOREIGN_PLUGINS
+from inferplate_tools.verify.suites import FOREIGN_PLUGINS
 from inferplate_tools.workbench import Workbench
 
 CONFORMANCE = Path(__file__).parent / "conformance"

@@ -16,7 +16,7 @@ from typing import Final
 import pytest
 from conftest import FOREIGN
 
-from inferplate_tools.verify.checks import FOREIGN_PLUGINS
+from inferplate_tools.verify.suites import FOREIGN_PLUGINS
 from inferplate_tools.workbench import Workbench
 
 FRAMEWORKS: Final = ("fastapi", "litestar", "ninja")

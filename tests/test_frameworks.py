@@ -13,7 +13,7 @@ from typing import Final
 import pytest
 
 from inferplate.template.variants import Variant
-from inferplate_tools.verify.checks import FOREIGN_PLUGINS
+from inferplate_tools.verify.suites import FOREIGN_PLUGINS
 from inferplate_tools.workbench import Workbench
 
 NATIVE = Path(__file__).parent / "native"

@@ -20,7 +20,7 @@ from faults.fault import WHOLE_SUITE, Fault, FaultError
 from inferplate.errors import InferplateError
 from inferplate.template.render import render
 from inferplate.template.variants import Variant
-from inferplate_tools.verify.checks import FOREIGN_PLUGINS
+from inferplate_tools.verify.suites import FOREIGN_PLUGINS
 from inferplate_tools.workbench import Workbench, project_environment
 
 PARTS: Final = (

@@ -3,9 +3,7 @@
 import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from shutil import disk_usage, rmtree
-from tempfile import TemporaryDirectory
+from shutil import rmtree
 from typing import Final
 
 from inferplate.template.render import render
@@ -15,21 +13,11 @@ from inferplate_tools.verify.dependencies import check_dependencies
 from inferplate_tools.verify.hygiene import problems, tree
 from inferplate_tools.verify.openapi import check_openapi
 from inferplate_tools.verify.server import check_server
+from inferplate_tools.verify.suites import check_model, check_stand_ins, check_suite
 from inferplate_tools.workbench import Workbench
 
 _LINT_SECONDS: Final = 60
 _TYPES_SECONDS: Final = 300
-_SUITE_SECONDS: Final = 300
-_ROOM: Final = 2**30
-FOREIGN_PLUGINS: Final = (
-    "copie",
-    "faker",
-    "hypothesispytest",
-    "schemathesis",
-    "xdist",
-    "xdist.looponfail",
-)
-"""pytest plugins of the shared environment that an emitted project does not have."""
 
 
 @dataclass(frozen=True)
@@ -72,38 +60,11 @@ def check_types(bench: Workbench, variant: Variant) -> None:
         bench.run(command, bench.project(variant), timeout=_TYPES_SECONDS)
 
 
-def check_suite(bench: Workbench, variant: Variant) -> None:
-    """Run the emitted tests."""
-    _run_tests(bench, variant)
-
-
-def check_model(bench: Workbench, variant: Variant) -> None:
-    """Run those of the emitted tests that ask the example model.
-
-    The others, in ``tests/managed``, run on stand-ins for what depends on the task.
-    """
-    _run_tests(bench, variant, "--ignore", "tests/managed")
-
-
-def _run_tests(bench: Workbench, variant: Variant, *arguments: str) -> None:
-    bench.place_artifact(variant)
-    disabled = [part for plugin in FOREIGN_PLUGINS for part in ("-p", f"no:{plugin}")]
-    # Rewriting the assertions of every variant is a tenth of the work; failures show their locals.
-    shown = ["--assert=plain", "--showlocals"]
-    command = [bench.python, "-m", "pytest", "-q", "-p", "no:cacheprovider", *shown, *disabled]
-    with TemporaryDirectory(dir=_memory(), ignore_cleanup_errors=True) as folder:
-        command += ["--basetemp", str(Path(folder, "tests"))]
-        bench.run([*command, *arguments], bench.project(variant), timeout=_SUITE_SECONDS)
-
-
-def _memory() -> Path | None:
-    """Return a folder in memory, where tests write their files faster; None if there is none."""
-    folder = Path("/dev/shm")  # noqa: S108 - what is made in it has a name of its own
-    return folder if folder.is_dir() and disk_usage(folder).free > _ROOM else None
-
-
-MODEL: Final = Check("model", "the emitted tests of the model", check_model)
-"""A part of 'suite', for the variants of a task whose whole suite runs in others."""
+IN_PARTS: Final = (
+    Check("model", "the emitted tests of the model", check_model),
+    Check("stand-ins", "the other emitted tests, once for the same files", check_stand_ins),
+)
+"""What 'suite' is made of, for variants that share most of it with others."""
 
 CHECKS: Final = {
     check.name: check
