@@ -36,6 +36,7 @@ def test_steps_are_shown_at_a_terminal_only(
     make_project: MakeProject, inferplate: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     project = make_project(version=PREVIOUS)
+    assert shown(inferplate, monkeypatch, "update", project, "--dry-run", "--quiet") == ""
     told = shown(inferplate, monkeypatch, "update", project, "--dry-run")
     assert [step for step in STEPS if step in told] == STEPS
     code, _, error = inferplate("update", project, "--dry-run")

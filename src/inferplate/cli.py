@@ -46,12 +46,11 @@ Source = Annotated[
 ]
 
 
-def _be_quiet(wanted: bool) -> bool:
-    if wanted:
-        from inferplate.progress import show_none
+def _be_quiet(quiet: bool) -> bool:
+    from inferplate.progress import show_steps
 
-        show_none()
-    return wanted
+    show_steps(wanted=not quiet)
+    return quiet
 
 
 Quiet = Annotated[

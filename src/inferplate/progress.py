@@ -6,18 +6,18 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Final
 
-_UNWANTED: Final = ContextVar("unwanted", default=False)
+_WANTED: Final = ContextVar("wanted", default=True)
 
 
-def show_none() -> None:
-    """Show no step from here on."""
-    _UNWANTED.set(True)
+def show_steps(*, wanted: bool) -> None:
+    """Say whether steps are to be shown from here on."""
+    _WANTED.set(wanted)
 
 
 @contextmanager
 def step(text: str) -> Iterator[None]:
     """Show a text beside a spinner on stderr, and remove it afterwards."""
-    if _UNWANTED.get() or not sys.stderr.isatty():
+    if not _WANTED.get() or not sys.stderr.isatty():
         yield
         return
     from rich.console import Console
