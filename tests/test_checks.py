@@ -6,12 +6,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from conftest import EVERY_VARIANT
 
+from inferplate.errors import InferplateError
 from inferplate.template.variants import WITHOUT_HANDLER, Variant
 from inferplate_tools import service
 from inferplate_tools.errors import CheckFailed
-from inferplate_tools.verify import server
+from inferplate_tools.verify import requirements, server
 from inferplate_tools.verify.checks import CHECKS, IN_PARTS
+from inferplate_tools.verify.command import verify_variants
+from inferplate_tools.verify.requirements import require
 from inferplate_tools.verify.suites import check_stand_ins
 from inferplate_tools.workbench import Workbench
 
@@ -237,3 +241,17 @@ def test_the_same_files_are_tested_once(
     check_stand_ins(made, variants[1])
     assert len(ran) == 5
     assert not [path for path in ran if (path / "src/service/runtime.py").exists()]
+
+
+def test_what_is_not_installed_is_named_before_anything_is_checked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    require(EVERY_VARIANT)
+    lacking = {"granian", "litestar", "mypy"}
+    monkeypatch.setattr(requirements, "is_installed", lambda name: name not in lacking)
+    with pytest.raises(InferplateError, match="here: mypy; 'make matrix' installs"):
+        require([VARIANT])
+    with pytest.raises(InferplateError, match="here: granian, litestar, mypy;"):
+        require([VARIANT, Variant("litestar", "xgboost", "granian")])
+    with pytest.raises(InferplateError, match="here: granian, mypy;"):
+        verify_variants(framework=["fastapi"], runtime=["xgboost"], server=["granian"])

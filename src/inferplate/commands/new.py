@@ -19,7 +19,7 @@ from inferplate.project.place import (
     nearest_folder,
     overwritten,
 )
-from inferplate.project.project import BESIDE_ANOTHER, Project
+from inferplate.project.project import BESIDE_ANOTHER, OfAnotherTemplate, Project
 from inferplate.signals import interruptible, temporary_folder
 from inferplate.template.answers import read_answers, read_version
 from inferplate.template.questions import AXES, axis_choices, is_asked, refusal
@@ -133,9 +133,10 @@ def _answers_file(destination: Path) -> str | None:
         return None
     try:
         Project.read(destination)
-    except InferplateError as error:
-        if "another template" in str(error):
-            return BESIDE_ANOTHER
+    except OfAnotherTemplate:
+        return BESIDE_ANOTHER
+    except InferplateError:
+        pass
     raise InferplateError(f"{destination} is a project already: 'inferplate update' changes it")
 
 
@@ -179,7 +180,7 @@ def _commit(draft: Path, destination: Path, template: _Template) -> str:
 
 
 def _inside(draft: Path, target: Path) -> str:
-    """Say what is left to do for a project in a repository that is there already."""
+    """Say what is left to do for a project in an existing repository."""
     told = "It is in a git repository already: commit it there."
     git = Git(nearest_folder(target))
     try:

@@ -16,6 +16,10 @@ BESIDE_ANOTHER: Final = ".copier-answers.inferplate.yml"
 _ALWAYS_ASKED: Final = ("framework", "runtime", "server")
 
 
+class OfAnotherTemplate(InferplateError):
+    """The project was made from another template."""
+
+
 def nearest(folder: Path) -> Path:
     """Return the project that a folder is in: itself, or the nearest above with answers in it."""
     above = (folder, *folder.resolve().parents)
@@ -41,8 +45,8 @@ class Project:
         """Read the answers file, of which other templates may have one beside it.
 
         Raises:
-            InferplateError: there is none, it cannot be read, names no source and version, or is
-                of another template.
+            InferplateError: there is none, it cannot be read, or names no source and version.
+            OfAnotherTemplate: it is of another template.
         """
         others = sorted(path.name for path in root.glob(".copier-answers.*.yml"))
         found: list[Project] = []
@@ -59,7 +63,7 @@ class Project:
         if not found:
             return cls._read(root, ANSWERS_FILE)
         source = without_credentials(found[0].source)
-        raise InferplateError(
+        raise OfAnotherTemplate(
             f"{root / found[0].answers_file} is of another template, {source}: "
             "it has no answers to framework, runtime and server"
         )

@@ -93,7 +93,7 @@ def derived_answers(answers: Mapping[str, Any], questions: Mapping[str, Any]) ->
 
 
 def no_longer_allowed(answers: Mapping[str, Any], questions: Mapping[str, Any]) -> str:
-    """Return a line on an answer that is no longer a choice, and how to change it; else nothing."""
+    """Return a line on the first answer that is no longer a choice; empty if all still are."""
     for name, answer in answers.items():
         known = [choice.value for choice in read_choices(questions[name].get("choices", ()))]
         given = answer if isinstance(answer, list) else [answer]

@@ -17,6 +17,7 @@ from inferplate.template.source import template_root
 from inferplate.template.variants import Variant, variants
 from inferplate_tools.verify.checks import Check
 from inferplate_tools.verify.report import WRITERS, coverage_table, write_report
+from inferplate_tools.verify.requirements import require
 from inferplate_tools.verify.run import (
     Result,
     default_jobs,
@@ -65,6 +66,7 @@ def verify_variants(
         raise unknown("report", report[0], list(WRITERS))
     checks = select_checks(check or [])
     found = selected_variants(framework, runtime, server, task, only_covering=covering)
+    require(found)
     total = len(variants(read_questions(template_root())))
     if report:
         write_report(*report, [], total)

@@ -66,7 +66,7 @@ class _Handler(BaseHTTPRequestHandler):
         return "inference"
 
     def log_message(self, *_: object) -> None:
-        """Log nothing: a scrape is no event."""
+        """Leave requests for the metrics out of the log."""
 
 
 class _Server(socketserver.ThreadingTCPServer):

@@ -69,7 +69,7 @@ def remove_stale(path: Path) -> None:
     if not path.exists():
         return
     if not path.is_socket():
-        raise FileExistsError(errno.EEXIST, "the file is no socket", str(path))
+        raise FileExistsError(errno.EEXIST, "the file is not a socket", str(path))
     with socket.socket(socket.AF_UNIX) as probe:
         try:
             probe.connect(str(path))
