@@ -13,7 +13,8 @@ from managed.conftest import Serve
 from managed.support import INFER, Doubler, ask
 from service.ops.logs import RequestIdentity, configure_logging, current_request
 from service.ops.settings import Settings
-from service.web.request_ids import request_id, trace_id
+from service.ops.trace_context import trace_id
+from service.web.request_ids import request_id
 
 pytestmark = pytest.mark.anyio
 
