@@ -194,7 +194,7 @@ async def test_own_spans_are_inside_and_are_carried_on(
     (request,) = exporter.named(f"GET {path}")
     (own,) = exporter.named("own")
     assert is_inside(own, request)
-    assert answer.json() == f"00-{TRACE}-{own.context.span_id:016x}-01"
+    assert answer.json() == {"traceparent": f"00-{TRACE}-{own.context.span_id:016x}-01"}
 
 
 async def test_own_spans_in_the_model_are_inside_its_span(serve: Serve, exporter: Exporter) -> None:
@@ -224,8 +224,10 @@ async def test_what_the_client_does_not_sample_is_not_recorded(
         await service.client.post(INFER, json=rows(1), headers=given)
         answer = await service.client.get("/own/span", headers=given)
     assert exporter.spans == []
-    assert answer.json().startswith(f"00-{TRACE}-")
-    assert answer.json().endswith("-00")
+    carried = answer.json()["traceparent"]
+    assert carried.startswith(f"00-{TRACE}-")
+    assert not carried.startswith(f"00-{TRACE}-{SPAN}")
+    assert carried.endswith("-00")
 
 
 async def test_probes_metrics_and_pages_are_not_traced(serve: Serve, exporter: Exporter) -> None:

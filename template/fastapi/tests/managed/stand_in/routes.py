@@ -81,14 +81,14 @@ async def defect() -> None:
 
 
 @router.get("/own/span")
-async def span() -> str:
+async def span() -> dict[str, str]:
     from managed.spans import own_span
 
     return own_span()
 
 
 @router.get("/own/span-in-thread")
-def span_in_thread() -> str:
+def span_in_thread() -> dict[str, str]:
     from managed.spans import own_span
 
     return own_span()

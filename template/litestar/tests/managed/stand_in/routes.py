@@ -86,15 +86,15 @@ async def defect() -> None:
     raise RuntimeError("a secret that must not leave the service")
 
 
-@get("/own/span", media_type="application/json")
-async def span() -> str:
+@get("/own/span")
+async def span() -> dict[str, str]:
     from managed.spans import own_span
 
     return own_span()
 
 
-@get("/own/span-in-thread", media_type="application/json", sync_to_thread=True)
-def span_in_thread() -> str:
+@get("/own/span-in-thread", sync_to_thread=True)
+def span_in_thread() -> dict[str, str]:
     from managed.spans import own_span
 
     return own_span()

@@ -74,14 +74,14 @@ async def defect(request: HttpRequest) -> None:
 
 
 @router.get("/own/span")
-async def span(request: HttpRequest) -> str:
+async def span(request: HttpRequest) -> dict[str, str]:
     from managed.spans import own_span
 
     return own_span()
 
 
 @router.get("/own/span-in-thread")
-def span_in_thread(request: HttpRequest) -> str:
+def span_in_thread(request: HttpRequest) -> dict[str, str]:
     from managed.spans import own_span
 
     return own_span()
