@@ -24,7 +24,7 @@ from service.core import manifest
 from service.core.manifest import ArtifactError
 from service.core.model_thread import THREAD_NAME
 from service.interfaces import Server
-from service.ops import platforms, process
+from service.ops import platforms, process, traces
 from service.ops.logs import configure_logging
 from service.ops.process import CannotStart
 from service.ops.settings import (
@@ -76,6 +76,7 @@ def _serve(settings: Settings) -> int:
     from service import server
 
     _check_metrics_port(settings)
+    traces.check()
     with process.prepare(settings.workers):
         process.on_stop(lambda *_: sys.exit(0), delay=0)
         configure_logging(settings)

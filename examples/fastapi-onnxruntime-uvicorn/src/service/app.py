@@ -31,7 +31,8 @@ app = FastAPI(
     openapi_url=None,  # `service.web.openapi` adds the routes below to its own document
     redirect_slashes=False,
     responses={"default": {"description": "Problem"}},
-    telemetry={"tracing": False, "metrics": False, "logs": False},  # `service.ops` has them
+    # `service.ops` has them. "tracing": True adds FastAPI's spans inside those of the service.
+    telemetry={"tracing": False, "metrics": False, "logs": False},
 )
 
 

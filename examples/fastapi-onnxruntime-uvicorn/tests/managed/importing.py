@@ -29,7 +29,7 @@ _IMPORTED_ANEW = (
 def isolate(patch: pytest.MonkeyPatch, folder: Path) -> None:
     """Keep the developer's settings and .env file out of the tests. ``folder``: an empty one."""
     for name in list(os.environ):
-        if name.upper().startswith(PREFIX) or name in platforms.VARIABLES:
+        if name.upper().startswith((PREFIX, "OTEL_")) or name in platforms.VARIABLES:
             patch.delenv(name)
     patch.chdir(folder)
 

@@ -13,7 +13,7 @@ from managed.conftest import Serve
 from managed.support import INFER, Doubler, ask
 from service.ops.logs import RequestIdentity, configure_logging, current_request
 from service.ops.settings import Settings
-from service.web.request_ids import request_id, trace_id
+from service.web.request_ids import request_id
 
 pytestmark = pytest.mark.anyio
 
@@ -33,19 +33,6 @@ async def test_request_ids(serve: Serve) -> None:
 @pytest.mark.parametrize("given", [b"", b"a b", b"a\nb", b"x" * 129, "é".encode()])
 def test_ids_that_could_break_a_log_are_replaced(given: bytes) -> None:
     assert re.fullmatch("[0-9a-f]{32}", request_id({b"x-request-id": given}))
-
-
-@pytest.mark.parametrize(
-    ("header", "expected"),
-    [
-        (f"00-{TRACE}-b7ad6b7169203331-01", TRACE),
-        (f"00-{TRACE.upper()}-b7ad6b7169203331-01", ""),
-        (f"00-{TRACE}-b7ad6b7169203331", ""),
-        ("", ""),
-    ],
-)
-def test_trace_ids(header: str, expected: str) -> None:
-    assert trace_id({b"traceparent": header.encode()}) == expected
 
 
 @pytest.mark.parametrize("log_format", ["json", "console"])

@@ -174,6 +174,8 @@ async def test_document_has_own_routes(client: httpx.AsyncClient) -> None:
         "/own/forbidden": ["get"],
         "/own/suspicious": ["get"],
         "/own/defect": ["get"],
+        "/own/span": ["get"],
+        "/own/span-in-thread": ["get"],
     }
     body = paths["/own/orders"]["post"]["requestBody"]["content"]["application/json"]
     assert "Order" in str(body)

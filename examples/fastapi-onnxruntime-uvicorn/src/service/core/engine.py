@@ -19,6 +19,7 @@ from service.core.padding import padded
 from service.core.request_context import RequestContext
 from service.core.run import Run, checked
 from service.core.tensors import Signature, Tensors, TensorSpec, check_inputs, check_rows
+from service.core.tracing import BatchTraces, Tracer
 from service.core.trial import Verdict
 from service.core.warmup import DEFAULT_MAX_BATCH_SIZE, best_batch_size
 from service.ops import metrics, process
@@ -102,11 +103,14 @@ class Engine:
         batcher = self._batcher
         return batcher.queued_rows + batcher.running_rows if batcher else 0
 
-    async def start(self, examples_for: ExamplesFor | None = None) -> None:
+    async def start(
+        self, examples_for: ExamplesFor | None = None, tracer: Tracer | None = None
+    ) -> None:
         """Load the model, try it out and warm it up; then the engine is ready.
 
         ``examples_for``: returns examples for the model's inputs, if it has any. It raises if the
-        rest of the service does not fit them.
+        rest of the service does not fit them. ``tracer``: makes the spans of requests, if they are
+        wanted.
 
         Raises:
             ArtifactError: the artifact cannot be used.
@@ -125,6 +129,9 @@ class Engine:
         limits = Limits(
             largest, settings.max_batch_delay, settings.max_queue_size, settings.max_queue_bytes
         )
+        traces = BatchTraces(tracer, self.model) if tracer is not None else None
+        if traces is not None:
+            run = traces.around(run)
         padding = self.batched and self.manifest.pad_batches
         self._batcher = Batcher(
             padded(run, largest) if padding else run,
@@ -134,6 +141,7 @@ class Engine:
             pads_texts=self._signature.pads_texts,
             batch_seconds=verdict.timings.get(largest, 0.0),
             on_failure=lambda failure: self.leave(str(failure), failure.__cause__),
+            traces=traces,
         )
         model = self.model
         metrics.record_model(model.name, model.version, self._runtime.RUNTIME, largest)

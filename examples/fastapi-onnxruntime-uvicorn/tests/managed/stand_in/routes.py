@@ -80,6 +80,20 @@ async def defect() -> None:
     raise RuntimeError("a secret that must not leave the service")
 
 
+@router.get("/own/span")
+async def span() -> dict[str, str]:
+    from managed.spans import own_span
+
+    return own_span()
+
+
+@router.get("/own/span-in-thread")
+def span_in_thread() -> dict[str, str]:
+    from managed.spans import own_span
+
+    return own_span()
+
+
 @router.websocket("/own/socket")
 async def socket(websocket: WebSocket) -> None:
     await websocket.accept()

@@ -9,7 +9,8 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
@@ -21,10 +22,11 @@ from service.core.manifest import ArtifactError
 from service.core.request_context import RequestContext
 from service.core.tensors import TensorSpec
 from service.core.turns import Turns, pause
-from service.ops import metrics, process
+from service.ops import metrics, process, traces
 from service.ops.logs import RequestIdentity, current_request
 from service.ops.metrics_server import metrics_server
 from service.ops.settings import PREFIX, Settings
+from service.ops.trace_context import trace_id
 from service.web import docs
 from service.web.api_keys import ApiKeys
 from service.web.asgi import JSON, Receive, Scope, Send
@@ -51,7 +53,8 @@ from service.web.openapi.document import Description
 from service.web.path_prefix import PathPrefix, restore
 from service.web.proxies import Proxies
 from service.web.request_cycle import RequestCycle
-from service.web.request_ids import request_id, trace_id
+from service.web.request_ids import request_id
+from service.web.service_info import service_info
 from service.web.strict_json import ValueLimit, check_json, is_json
 
 if TYPE_CHECKING:
@@ -112,6 +115,9 @@ class Front:
         self._to_docs: Final = frozenset(
             path for path in docs.ALIASES if settings.docs and not framework.has_route(path)
         )
+        self._untraced: Final = self._own_pages()
+        self._tracer: traces.Tracer | None = None
+        """None if no exporter is configured."""
         self._openapi: Final = dict[str, bytes]()
         """By prefix."""
         self._offered: Final[dict[str, Any]] = {"engine": engine}
@@ -135,7 +141,7 @@ class Front:
         stage = "startup"
         try:
             with metrics_server(self._settings):
-                async with self._framework.lifespan() as state:
+                async with self._traces(), self._framework.lifespan() as state:
                     self._state = {**(state or {}), **self._offered}
                     tasks = [asyncio.create_task(self._start()), asyncio.create_task(self._tick())]
                     await send({"type": "lifespan.startup.complete"})
@@ -145,12 +151,35 @@ class Front:
                         task.cancel()
                     await self._close()
                     self._publish_metrics()
+        except process.CannotStart as error:
+            process.fail(str(error))
+            await send({"type": f"lifespan.{stage}.failed", "message": str(error)})
         except Exception as error:
             log.exception("the lifespan of the application failed at %s", stage)
             process.fail(f"the lifespan of the application failed at {stage}: {error}")
             await send({"type": f"lifespan.{stage}.failed", "message": str(error)})
         else:
             await send({"type": "lifespan.shutdown.complete"})
+
+    @asynccontextmanager
+    async def _traces(self) -> AsyncIterator[None]:
+        """Export traces, if an exporter is configured; send the last ones at the end."""
+        info = service_info()
+        self._tracer = tracer = traces.start(info.distribution, info.version)
+        try:
+            yield
+        finally:
+            if tracer is not None:
+                await asyncio.to_thread(tracer.stop)
+
+    def _own_pages(self) -> frozenset[str]:
+        """Return the paths that are asked for again and again, or by people: not worth a trace."""
+        pages = {openapi.PATH, *docs.FILES, *self._to_docs} if self._settings.docs else set[str]()
+        return frozenset({*pages, "/metrics"})
+
+    def _is_traced(self, path: str) -> bool:
+        is_probe = oip.owns(path) and path.endswith(("/ready", "/health/live"))
+        return not is_probe and path not in self._untraced
 
     async def _start(self) -> None:
         """Make the engine ready while probes are answered already. If it fails, end the service."""
@@ -164,7 +193,7 @@ class Front:
 
     async def _open(self) -> None:
         """Load the model."""
-        await self.engine.start(self._examples_for)
+        await self.engine.start(self._examples_for, self._tracer)
 
     async def _examples_for(self, inputs: Sequence[TensorSpec]) -> Examples | None:
         """Check that the service fits the model, and return examples of its inputs, if any."""
@@ -203,9 +232,15 @@ class Front:
             path = target
             scope = {**scope, "path": path, "raw_path": path.encode(), ASKED: asked}
         method = scope["method"] if scope["method"] in _METHODS else "OTHER"
-        context = RequestContext(
-            self._settings.request_timeout, request_id(headers), trace_id(headers)
-        )
+        if self._tracer is not None and self._is_traced(path):
+            span = self._tracer.request(
+                method, asked, scope["scheme"], scope["http_version"], scope["headers"]
+            )
+            trace = span.trace_id
+        else:
+            span = None
+            trace = trace_id(scope["headers"]) if b"traceparent" in headers else ""
+        context = RequestContext(self._settings.request_timeout, request_id(headers), trace)
         current_request.set(RequestIdentity(context.request_id, context.trace_id))
         cycle = RequestCycle(
             context,
@@ -241,6 +276,9 @@ class Front:
             seconds = cycle.seconds
             metrics.record_answer(method, cycle.route, cycle.status, seconds)
             self._log_access(method, asked, cycle, seconds)
+            if span is not None:
+                route = cycle.route if cycle.route.startswith("/") else ""
+                span.end(route, cycle.status, seconds)
 
     def _is_owners(self, path: str) -> bool:
         """Return whether the owner has a route there."""
@@ -384,6 +422,8 @@ class Front:
         scope["headers"] = [
             header for header in scope["headers"] if header[0] != b"content-encoding"
         ]
+        if self._tracer is not None:
+            scope["headers"] = self._tracer.carried(scope["headers"])
         scope["state"] = {**scope.get("state", {}), **self._state, "context": cycle.context}
         restore(scope)
         send = without_cors_headers(cycle.send) if self._cors else cycle.send

@@ -86,6 +86,20 @@ async def defect() -> None:
     raise RuntimeError("a secret that must not leave the service")
 
 
+@get("/own/span")
+async def span() -> dict[str, str]:
+    from managed.spans import own_span
+
+    return own_span()
+
+
+@get("/own/span-in-thread", sync_to_thread=True)
+def span_in_thread() -> dict[str, str]:
+    from managed.spans import own_span
+
+    return own_span()
+
+
 @websocket("/own/socket")
 async def socket(socket: WebSocket[Any, Any, Any]) -> None:
     await socket.accept()
@@ -105,6 +119,8 @@ router = Router(
         forbidden,
         suspicious,
         defect,
+        span,
+        span_in_thread,
         socket,
     ],
 )

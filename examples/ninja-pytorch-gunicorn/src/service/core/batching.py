@@ -40,6 +40,7 @@ from service.core.request_context import RequestContext
 from service.core.run import Run, check_rows
 from service.core.tensors import Array, Tensors, join, layout, split
 from service.core.text_lengths import length_classes
+from service.core.tracing import BatchTraces, Span, kind_of
 from service.ops import metrics
 
 Outcome = Tensors | Exception
@@ -89,10 +90,11 @@ class _Request:
     """One caller's tensors on their way through the queue, in one part or several.
 
     ``order``: the rows as they are queued, by their numbers in the request; None: as they came.
-    ``outputs``: those of the parts that ran, by the first row of the part.
+    ``outputs``: those of the parts that ran, by the first row of the part. ``span``: that in which
+    the request is answered, None if it is not recorded.
     """
 
-    __slots__ = ("deadline", "future", "order", "outputs", "parts", "queued_at")
+    __slots__ = ("deadline", "future", "order", "outputs", "parts", "queued_at", "span")
 
     def __init__(self, future: "asyncio.Future[Tensors]", deadline: float) -> None:
         self.future = future
@@ -101,6 +103,7 @@ class _Request:
         self.order: Array | None = None
         self.parts: list[_Part] = []
         self.outputs: dict[int, Tensors] = {}
+        self.span: object | None = None
 
 
 @dataclass(eq=False, slots=True)
@@ -134,6 +137,7 @@ class Batcher:
     false, every request runs alone. ``pads_texts``: whether texts of like length run together only.
     ``batch_seconds``: what a full batch takes, if that is known.
     ``on_failure`` is called, in the event loop, when the model can run no more.
+    ``traces``: makes the spans of requests and batches, if they are wanted.
     """
 
     def __init__(
@@ -146,6 +150,7 @@ class Batcher:
         pads_texts: bool = False,
         batch_seconds: float = 0.0,
         on_failure: Callable[[ModelStopped], object] = lambda failure: None,
+        traces: BatchTraces | None = None,
     ) -> None:
         self._run: Final = run
         self._thread: Final = thread
@@ -153,6 +158,7 @@ class Batcher:
         self._batchable: Final = batchable
         self._pads_texts: Final = pads_texts
         self._on_failure: Final = on_failure
+        self._traces: Final = traces
         self._loop: Final = asyncio.get_running_loop()
         self._groups: Final = OrderedDict[Hashable, OrderedDict[_Part, None]]()
         self._queued_rows = 0
@@ -215,6 +221,8 @@ class Batcher:
         deadline = context.deadline
         self._admit(rows, size, deadline)
         request = _Request(self._loop.create_future(), deadline)
+        if self._traces is not None:
+            request.span = self._traces.active()
         parts = self._cut(request, tensors, rows, size)
         with self._lock:
             for part in parts:
@@ -227,8 +235,8 @@ class Batcher:
         self._plan_dispatch()
         try:
             return await request.future
-        except asyncio.CancelledError:
-            self._withdraw(request)
+        except asyncio.CancelledError as error:
+            self._withdraw(request, error)
             raise
         finally:
             context.remove_cancel_callback(cancel)
@@ -408,13 +416,23 @@ class Batcher:
         while batch is not None:
             self._running = batch
             began = time.monotonic()
+            span = None if self._traces is None else self._start_span(self._traces, batch)
             outcomes = self._run_isolated(batch.parts)
+            if span is not None:
+                span.end(_kind_of_failure(outcomes))
             self._running = None
             ended = time.monotonic()
             following = None if self._stopped else self._take_full()
             turn, self._turn = self._turn, ended
             settle = functools.partial(
-                self._settle, batch, outcomes, began, ended - began, ended - turn, self._stopped
+                self._settle,
+                batch,
+                outcomes,
+                began,
+                ended - began,
+                ended - turn,
+                self._stopped,
+                span,
             )
             with contextlib.suppress(RuntimeError):  # the loop was closed while the model ran
                 self._loop.call_soon_threadsafe(settle)
@@ -434,6 +452,7 @@ class Batcher:
         seconds: float,
         cycle: float,
         stopped: ModelStopped | None,
+        span: Span | None,
     ) -> None:
         metrics.BATCH_ROWS.observe(batch.rows)
         metrics.INFERENCE_DURATION.observe(seconds)
@@ -449,6 +468,17 @@ class Batcher:
         if stopped is not None:
             self.give_up(stopped)
         self._plan_dispatch()
+        if span is not None:
+            self._record_waits(batch, began, span)
+
+    def _start_span(self, traces: BatchTraces, batch: _Batch) -> Span | None:
+        requests = dict.fromkeys(part.request for part in batch.parts)
+        return traces.start([request.span for request in requests], batch.rows)
+
+    def _record_waits(self, batch: _Batch, until: float, span: Span) -> None:
+        for request in dict.fromkeys(part.request for part in batch.parts):
+            if self._traces is not None and request.span is not None:
+                self._traces.waited(request.span, request.queued_at, until, span)
 
     def _answer(self, part: _Part, outputs: Tensors) -> None:
         request = part.request
@@ -466,14 +496,19 @@ class Batcher:
     def _fail(self, request: _Request, error: ServiceError | type[ServiceError]) -> None:
         if not request.future.done():
             request.future.set_exception(error)
-        self._withdraw(request)
+        self._withdraw(request, error)
 
-    def _withdraw(self, request: _Request) -> None:
-        """Remove what still waits of a request from the queue."""
+    def _withdraw(self, request: _Request, error: BaseException | type[BaseException]) -> None:
+        """Remove what still waits of a request from the queue. ``error``: why."""
+        waited = False
         with self._lock:
             for part in request.parts:
                 if part in self._groups.get(part.group, ()):
                     self._dequeue(part)
+                    waited = True
+        if waited and self._traces is not None and request.span is not None:
+            now = time.monotonic()
+            self._traces.waited(request.span, request.queued_at, now, None, kind_of(error))
 
     def _run_isolated(self, parts: Sequence[_Part]) -> list[Outcome]:
         """Run a batch. If the model raises, halve it until only the requests that cause it fail."""
@@ -553,6 +588,14 @@ def _failure(error: Exception) -> ServiceError:
     failure = InferenceFailed()
     failure.__cause__ = error
     return failure
+
+
+def _kind_of_failure(outcomes: Sequence[Outcome]) -> str:
+    """Return the kind of the first error that is not its client's, empty if there is none."""
+    for outcome in outcomes:
+        if isinstance(outcome, Exception) and not isinstance(outcome, InvalidTensors | Refused):
+            return kind_of(outcome)
+    return ""
 
 
 def _size(tensors: Tensors) -> int:

@@ -71,3 +71,17 @@ async def suspicious(request: HttpRequest) -> None:
 @router.get("/own/defect")
 async def defect(request: HttpRequest) -> None:
     raise RuntimeError("a secret that must not leave the service")
+
+
+@router.get("/own/span")
+async def span(request: HttpRequest) -> dict[str, str]:
+    from managed.spans import own_span
+
+    return own_span()
+
+
+@router.get("/own/span-in-thread")
+def span_in_thread(request: HttpRequest) -> dict[str, str]:
+    from managed.spans import own_span
+
+    return own_span()
