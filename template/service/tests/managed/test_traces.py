@@ -72,6 +72,12 @@ def is_inside(span: Any, other: Any) -> bool:
     return bool(span.parent.span_id == other.context.span_id)
 
 
+def is_traced() -> bool:
+    from opentelemetry import trace
+
+    return bool(trace.get_current_span().get_span_context().is_valid)
+
+
 def links(span: Any) -> list[int]:
     return [link.context.span_id for link in span.links]
 
@@ -83,6 +89,7 @@ async def test_a_request_has_spans_from_its_arrival_to_the_model(
         headers = {"traceparent": PARENT, "tracestate": "vendor=1"}
         answer = await service.client.post(INFER, json=rows(1, 2), headers=headers)
     assert answer.status_code == 200
+    assert not is_traced(), "the span of a request is active after it"
     (request,) = exporter.named("POST /v2/models/{name}/infer")
     (queue,) = exporter.named("queue")
     (batch,) = exporter.named("batch")
