@@ -282,8 +282,8 @@ CASES: dict[str, tuple[tuple[str, ...], list[dict[str, str]], list[dict[str, str
 OF_TARGET = {"namespace": "shop", "instance": "10.0.0.1:8000"}
 
 
-@pytest.mark.parametrize("job", ["service", "kubernetes-pods"])
-def test_the_alerts_fire_when_they_should_and_only_then(job: str, tmp_path: Path) -> None:
+def test_the_alerts_fire_when_they_should_and_only_then(tmp_path: Path) -> None:
+    job = "any/job.of-yours"
     rules = {rule["alert"]: rule for rule in RULES}
     assert CASES.keys() == rules.keys()
     tests = []
@@ -307,7 +307,7 @@ def test_the_alerts_fire_when_they_should_and_only_then(job: str, tmp_path: Path
                 }
                 for samples in cases
             ]
-    run_rules(tests, tmp_path)
+    run_rules(tests, tmp_path, "1m")
 
 
 def test_a_service_that_stays_down_is_told_for_longer_than_a_day(tmp_path: Path) -> None:
@@ -325,13 +325,13 @@ def test_a_service_that_stays_down_is_told_for_longer_than_a_day(tmp_path: Path)
             {"eval_time": "60h", "alertname": "ServiceDown", "exp_alerts": [fired]}
         ],
     }
-    run_rules([down], tmp_path)
+    run_rules([down], tmp_path, "4m")
 
 
-def run_rules(tests: list[dict[str, Any]], folder: Path) -> None:
+def run_rules(tests: list[dict[str, Any]], folder: Path, interval: str) -> None:
     """Let Prometheus' own tool evaluate the alerts."""
     path = folder / "test.yml"
-    document = {"rule_files": [str(ALERTS)], "evaluation_interval": "1m", "tests": tests}
+    document = {"rule_files": [str(ALERTS)], "evaluation_interval": interval, "tests": tests}
     path.write_text(yaml.safe_dump(document), encoding="utf-8")
     command = ["promtool", "test", "rules", str(path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
