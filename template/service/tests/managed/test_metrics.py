@@ -166,6 +166,15 @@ async def test_size_of_a_file_that_the_server_sends(
     assert (len(messages), cycle.sent) == (1 if cut else 2, counted)
 
 
+@pytest.mark.parametrize(("status", "label"), [(0, "none"), (204, "2xx"), (499, "4xx")])
+def test_durations_are_by_class_of_status(status: int, label: str) -> None:
+    metrics.record_answer("GET", f"/{status}", status, 0.5, 0, 0)
+    metrics.publish(0, 0)
+    now = metrics.generate_latest(metrics.REGISTRY).decode()
+    labels = f'route="/{status}",status_class="{label}"'
+    assert value(now, f"http_request_duration_seconds_sum{{{labels}}}") == 0.5
+
+
 @pytest.mark.parametrize(
     ("rows", "label"),
     [(1, "1"), (2, "2"), (3, "4"), (4, "4"), (5, "8"), (1024, "1024"), (1025, "+Inf")],
