@@ -149,9 +149,9 @@ CASES = {
         "answers a request for binary tensors with",
     ),
     "other counts": Case(
-        *("server", FRONT, "            metrics.record_answer(method, cycle.route,"),
-        "            metrics.record_answer(method, cycle.route, cycle.status, 0)\n"
-        "            metrics.record_answer(method, cycle.route,",
+        *("server", FRONT, "            metrics.record_answer(\n"),
+        "            metrics.record_answer(method, cycle.route, cycle.status, 0, 0, 0)\n"
+        "            metrics.record_answer(\n",
         "requests to /predict",
     ),
     "a request that stays in flight": Case(

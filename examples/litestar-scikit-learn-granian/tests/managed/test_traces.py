@@ -25,6 +25,8 @@ sdk = pytest.importorskip("opentelemetry.sdk.trace", reason="opentelemetry-sdk i
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 SPAN = "b7ad6b7169203331"
 PARENT = f"00-{TRACE}-{SPAN}-01"
+CLOCKS = 20_000_000
+"""Nanoseconds by which times of two clocks may be off while the machine is busy."""
 
 
 @dataclass
@@ -72,6 +74,12 @@ def is_inside(span: Any, other: Any) -> bool:
     return bool(span.parent.span_id == other.context.span_id)
 
 
+def is_traced() -> bool:
+    from opentelemetry import trace
+
+    return bool(trace.get_current_span().get_span_context().is_valid)
+
+
 def links(span: Any) -> list[int]:
     return [link.context.span_id for link in span.links]
 
@@ -83,6 +91,7 @@ async def test_a_request_has_spans_from_its_arrival_to_the_model(
         headers = {"traceparent": PARENT, "tracestate": "vendor=1"}
         answer = await service.client.post(INFER, json=rows(1, 2), headers=headers)
     assert answer.status_code == 200
+    assert not is_traced(), "the span of a request is active after it"
     (request,) = exporter.named("POST /v2/models/{name}/infer")
     (queue,) = exporter.named("queue")
     (batch,) = exporter.named("batch")
@@ -111,8 +120,9 @@ async def test_a_request_has_spans_from_its_arrival_to_the_model(
     size = {"inference.batch.rows": 2, "inference.batch.requests": 1}
     assert dict(batch.attributes) == {**about, **size}
     assert dict(model.attributes) == {**about, "inference.batch.rows": 2}
-    assert request.start_time <= queue.start_time <= queue.end_time <= model.start_time
-    assert model.end_time <= batch.end_time <= request.end_time
+    assert queue.start_time >= request.start_time - CLOCKS
+    assert queue.start_time <= queue.end_time <= model.start_time + CLOCKS
+    assert model.end_time <= batch.end_time <= request.end_time + CLOCKS
     resource = request.resource.attributes
     assert resource["service.name"] == os.environ.get("OTEL_SERVICE_NAME", resource["service.name"])
     assert not resource["service.name"].startswith("unknown_service")
@@ -137,7 +147,7 @@ async def test_a_batch_is_linked_to_its_requests(serve: Serve, exporter: Exporte
     for request in others:
         (wait,) = [span for span in waits if is_inside(span, request)]
         assert links(wait) == [together.context.span_id]
-        assert wait.end_time <= together.start_time
+        assert wait.end_time <= together.start_time + CLOCKS
 
 
 async def test_what_expires_in_the_queue_shows_how_long_it_waited(

@@ -151,10 +151,9 @@ class Tracer:
         }
         kind = self._trace.SpanKind.SERVER
         name = method if known else "HTTP"
-        began = time.time_ns()
-        span = self._tracer.start_span(name, parent, kind, attributes, start_time=began)
+        span = self._tracer.start_span(name, parent, kind, attributes)
         token = self._context.attach(self._trace.set_span_in_context(span, parent))
-        return RequestSpan(self, span, token, name, began)
+        return RequestSpan(self, span, token, name)
 
     def carried(self, headers: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
         """Let headers name the active span as their parent, for a framework that reads them."""
@@ -247,22 +246,24 @@ class ActiveSpan:
 class RequestSpan:
     """The span of a request, which is active while the request is answered."""
 
-    __slots__ = ("_began", "_method", "_span", "_token", "_tracer")
+    __slots__ = ("_method", "_span", "_token", "_tracer")
 
-    def __init__(self, tracer: Tracer, span: Any, token: object, method: str, began: int) -> None:
+    def __init__(self, tracer: Tracer, span: Any, token: object, method: str) -> None:
         self._tracer: Final = tracer
         self._span: Final = span
         self._token: Final = token
         self._method: Final = method
-        self._began: Final = began
 
     @property
     def trace_id(self) -> str:
         """The id of the trace to which the request belongs."""
         return f"{self._span.get_span_context().trace_id:032x}"
 
-    def end(self, route: str, status: int, seconds: float) -> None:
-        """End the span. ``route``: empty if there is none. ``status``: zero without a response."""
+    def end(self, route: str, status: int, ago: float) -> None:
+        """End the span. ``route``: empty if there is none. ``status``: zero without a response.
+
+        ``ago``: for how many seconds the response has been complete.
+        """
         span = self._span
         if span.is_recording():
             if route:
@@ -276,7 +277,7 @@ class RequestSpan:
                 span.set_attribute("http.response.status_code", status)
                 if status >= 500:
                     self._tracer.fail(span, str(status))
-            span.end(self._began + int(seconds * 1e9))
+            span.end(time.time_ns() - int(ago * 1e9))
         self._tracer.leave(self._token)
 
 

@@ -274,11 +274,14 @@ class Front:
             self._bodies.release(cycle)
             del self._in_flight[cycle]
             seconds = cycle.seconds
-            metrics.record_answer(method, cycle.route, cycle.status, seconds)
+            metrics.record_answer(
+                method, cycle.route, cycle.status, seconds, cycle.received, cycle.sent
+            )
             self._log_access(method, asked, cycle, seconds)
             if span is not None:
                 route = cycle.route if cycle.route.startswith("/") else ""
-                span.end(route, cycle.status, seconds)
+                ago = time.monotonic() - context.arrival - seconds
+                span.end(route, cycle.status, ago)
 
     def _is_owners(self, path: str) -> bool:
         """Return whether the owner has a route there."""

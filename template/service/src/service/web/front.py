@@ -274,7 +274,9 @@ class Front:
             self._bodies.release(cycle)
             del self._in_flight[cycle]
             seconds = cycle.seconds
-            metrics.record_answer(method, cycle.route, cycle.status, seconds)
+            metrics.record_answer(
+                method, cycle.route, cycle.status, seconds, cycle.received, cycle.sent
+            )
             self._log_access(method, asked, cycle, seconds)
             if span is not None:
                 route = cycle.route if cycle.route.startswith("/") else ""
