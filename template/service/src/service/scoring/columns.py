@@ -8,6 +8,7 @@ from pydantic import BaseModel
 
 from service.scoring.errors import CannotScore
 
+_ENCODER: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 _SCALARS: Final = ("string", "number", "integer", "boolean")
 
 
@@ -35,7 +36,7 @@ class OutputColumn(NamedTuple):
 
 def text_of(value: Any) -> str:
     """Return the JSON of a value."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return _ENCODER.encode(value)
 
 
 def output_columns(
@@ -46,9 +47,9 @@ def output_columns(
     Raises:
         CannotScore: predictions have no fields that could be columns, or two would have one name.
     """
-    schema = prediction.model_json_schema(by_alias=True, mode="serialization")
-    definitions = schema.get("$defs", {})
-    schema = _resolved(schema, definitions)
+    whole = prediction.model_json_schema(by_alias=True, mode="serialization")
+    definitions = whole.get("$defs", {})
+    schema = _resolved(whole, definitions)
     properties = schema.get("properties", {})
     if not properties or schema.get("additionalProperties"):
         raise CannotScore("Prediction has no fixed fields that could be columns: write JSON lines")

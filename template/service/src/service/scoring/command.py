@@ -119,21 +119,19 @@ def _score(
                 raise _Interrupted
             _check_unchanged(arguments.input, identity)
             draft.finish(target.convert)
-    found = f" ({refused_path(arguments.output)})" if draft.refused else ""
-    print(
-        f"service: {arguments.output}: {draft.rows - draft.refused:,} of {draft.rows:,} rows have a "
-        f"prediction, {draft.refused:,} were refused{found}",
-        file=sys.stderr,
-    )
-    return DONE_WITH_REFUSED if draft.refused else DONE
+    done_rows = f"{draft.rows - draft.refused:,} of {draft.rows:,} rows have a prediction"
+    print(f"service: {arguments.output}: {done_rows}", file=sys.stderr)
+    if not draft.refused:
+        return DONE
+    refused = refused_path(arguments.output)
+    print(f"service: {refused}: why the others were refused", file=sys.stderr)
+    return DONE_WITH_REFUSED
 
 
 class _Target:
     """How results are written, by the format of OUT."""
 
-    def __init__(
-        self, arguments: argparse.Namespace, predict: ModuleType, source: Source
-    ) -> None:
+    def __init__(self, arguments: argparse.Namespace, predict: ModuleType, source: Source) -> None:
         wanted = format_of(str(arguments.output))
         columns: list[OutputColumn] = []
         if wanted != JSON_LINES:

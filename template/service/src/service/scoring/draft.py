@@ -1,8 +1,8 @@
 """The unfinished result of a run, in a folder beside it, and where the run can go on.
 
-The folder holds the lines so far, the refused ones, and a state: how many rows they are of, and how
-long the files were then. The state is replaced as a whole, after the lines are on the disk. So a run
-that is killed goes on from the last state: what was written after it is cut off.
+The folder holds the lines so far, the refused ones, and a state: how many rows they are of, and
+how long the files were then. The state is replaced as a whole, after the lines are on the disk. So
+a run that is killed goes on from the last state: what was written after it is cut off.
 """
 
 import hashlib
@@ -118,10 +118,10 @@ class Draft:
             "sizes": sizes,
         }
         written = self._state_path.with_suffix(".new")
-        with written.open("w", encoding="utf-8") as file:
-            json.dump(state, file)
-            file.flush()
-            os.fsync(file.fileno())
+        with written.open("wb") as new:
+            new.write(json.dumps(state).encode("ascii"))
+            new.flush()
+            os.fsync(new.fileno())
         written.replace(self._state_path)
 
     def close(self) -> None:

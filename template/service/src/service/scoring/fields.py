@@ -79,7 +79,7 @@ class Fields:
             remedy = (
                 "use JSON lines for fields that Instance does not name"
                 if self._takes_others
-                else f"leave them out with --drop {','.join(surplus)}"
+                else f"leave columns out with --drop {','.join(surplus)}"
             )
             raise CannotScore(f"Instance has no field {_listed(surplus)}: {remedy}")
         if missing := [name for name in self._required if name not in names]:

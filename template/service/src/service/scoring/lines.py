@@ -38,7 +38,7 @@ class LinesSource:
             if too_long:
                 self._skip_line()
             line = line.strip(b" \t\r\n")
-            if not line:
+            if not line and not too_long:
                 continue
             number += 1
             if number <= skip:

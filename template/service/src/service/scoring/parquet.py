@@ -49,7 +49,8 @@ class ParquetSource:
     """
 
     def __init__(self, file: BinaryIO, wanted: Wanted) -> None:
-        self._arrow: Final = arrow = library()
+        arrow = library()
+        self._arrow: Final = arrow
         try:
             self._file: Final = arrow.parquet.ParquetFile(file)
         except arrow.ArrowInvalid as error:
@@ -72,7 +73,8 @@ class ParquetSource:
 
     def rows(self, skip: int) -> Iterator[Row]:
         """Yield the rows after the first ``skip``."""
-        number, groups = 0, []
+        number = 0
+        groups: list[int] = []
         for group in range(self._file.num_row_groups):
             rows = self._file.metadata.row_group(group).num_rows
             if not groups and number + rows <= skip:
@@ -150,9 +152,7 @@ class ParquetSource:
             }
         if types.is_map(kind) and _is_text(self._arrow, kind.key_type):
             item = self._converter(name, kind.item_type, wanted)
-            return lambda pairs: {
-                key: None if each is None else item(each) for key, each in pairs
-            }
+            return lambda pairs: {key: None if each is None else item(each) for key, each in pairs}
         if types.is_binary(kind) or types.is_large_binary(kind):
             if wanted.fields.is_file(name):
                 return lambda content: base64.b64encode(content).decode("ascii")

@@ -83,7 +83,7 @@ class Scorer:
         """
         readable = [row for row in rows if row.refusal is None]
         try:
-            made = self._validated([row.instance for row in readable])
+            made: list[Checked] = [*self._validated([row.instance for row in readable])]
         except Exception:  # one of them is wrong, and the others may be right
             made = [self._check_alone(row) for row in readable]
         valid = iter(made)
@@ -164,11 +164,14 @@ class Scorer:
 
     def _json(self, prediction: BaseModel) -> bytes:
         """Return the JSON of a prediction, cut out of a response as /predict writes it."""
-        response = self._response.model_construct(
-            predictions=[prediction], model=self._predictor.model
-        )
-        whole: str = response.model_dump_json(by_alias=True)
+        self._one.predictions[0] = prediction
+        whole: str = self._one.model_dump_json(by_alias=True)
         return whole.encode()[len(_BEFORE) : -len(self._after)]
+
+    @functools.cached_property
+    def _one(self) -> Any:
+        """A response with one prediction."""
+        return self._response.model_construct(predictions=[None], model=self._predictor.model)
 
     @functools.cached_property
     def _after(self) -> bytes:
