@@ -20,7 +20,7 @@ _LOADED_BY_NAME: Final = frozenset({"httptools", "scikit-learn", "uvloop"})
 """Distributions that others load if they are installed; nothing imports them."""
 
 _OPTIONAL: Final = frozenset({"multipart", "pandas", "pillow", "pyarrow"})
-"""Distributions that are imported only where a manifest, predict.py or the format of a file asks for
+"""Distributions that are imported only where a manifest, predict.py or a file to score asks for
 them; where they are missing, a line says so."""
 
 _OWN: Final = frozenset({"service", "conftest", "managed", "train"})

@@ -20,11 +20,12 @@ from managed.importing import Shell
 from managed.support import Doubler
 from service.core.errors import Refused
 from service.core.tensors import Tensors
-from service.scoring import command, draft, run
+from service.scoring import command, draft, run, scorer
 from service.scoring.errors import Row
 from service.scoring.lines import LinesSource
 
 BATCH = 4
+REQUEST = 8
 TOO_BIG = 77.0
 ODD = 55.0
 LATE = 33.0
@@ -74,7 +75,8 @@ def scored(
     model: Doubler,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Call:
-    """Call the command with a model, in batches of four rows."""
+    """Call the command with a model, in batches of four rows, two in a request."""
+    monkeypatch.setattr(scorer, "_BATCHES", REQUEST // BATCH)
     monkeypatch.setenv("SERVICE_MODEL_DIR", str(folder))
     monkeypatch.setenv("SERVICE_MAX_BATCH_SIZE", str(BATCH))
     monkeypatch.setattr(command, "configure_logging", lambda settings: None)
@@ -242,9 +244,12 @@ def test_a_row_that_fails_ends_the_run(scored: Call, model: Doubler, tmp_path: P
     assert [line["row"] for line in lines(output)] == list(range(1, 21))
 
 
-@pytest.mark.parametrize("end", [".jsonl", ".csv", ".parquet"])
+@pytest.mark.parametrize(
+    ("end", "number"),
+    [(".jsonl", signal.SIGINT), (".csv", signal.SIGTERM), (".parquet", signal.SIGTERM)],
+)
 def test_an_interrupted_run_goes_on(
-    scored: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, end: str
+    scored: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, end: str, number: signal.Signals
 ) -> None:
     if end == ".parquet":
         pytest.importorskip("pyarrow")
@@ -256,7 +261,7 @@ def test_an_interrupted_run_goes_on(
 
     def add(self: draft.Draft, *arguments: Any, **named: Any) -> None:
         written(self, *arguments, **named)
-        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(number)
 
     runs = 0
     with monkeypatch.context() as patch:
@@ -343,7 +348,7 @@ def test_rows_are_not_held(scored: Call, monkeypatch: pytest.MonkeyPatch, tmp_pa
             most = max(most, held)
             yield row
 
-    def written(self: draft.Draft, *arguments: Any, **counts: int) -> None:
+    def written(self: draft.Draft, *arguments: Any, **counts: Any) -> None:
         nonlocal held
         held -= counts["rows"]
         add(self, *arguments, **counts)
@@ -351,7 +356,7 @@ def test_rows_are_not_held(scored: Call, monkeypatch: pytest.MonkeyPatch, tmp_pa
     monkeypatch.setattr(LinesSource, "rows", counted)
     monkeypatch.setattr(draft.Draft, "add", written)
     assert scored(str(given), str(tmp_path / "out.jsonl"))[0] == command.DONE
-    assert (held, most <= 3 * BATCH) == (0, True), most
+    assert (held, most <= 3 * REQUEST) == (0, True), most
 
 
 def test_standard_input_is_not_kept(

@@ -165,7 +165,7 @@ async def _run(
             )
         draft.open({**identity, "batch_size": batch_size}, target.header)
         progress = Progress(draft.rows)
-        run = Run(scorer, draft, target.encode, progress, batch_size, stopping)
+        run = Run(scorer, draft, target.encode, progress, stopping)
         try:
             return await run.score(source.rows(draft.rows))
         finally:

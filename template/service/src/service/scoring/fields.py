@@ -27,8 +27,6 @@ _KINDS: Final = {
     "object": "nested",
 }
 _ANY: Final = frozenset(_KINDS.values())
-_LONGEST_INTEGER: Final = 4000
-"""Digits; Python refuses to convert more."""
 
 
 class Fields:
@@ -61,7 +59,7 @@ class Fields:
         """Return whether all values of a field are texts, and null."""
         return self._kinds[name] - {"null"} == {"text"}
 
-    def check_columns(self, names: Iterable[str], left_out: Iterable[str]) -> list[str]:
+    def used_columns(self, names: Iterable[str], left_out: Iterable[str]) -> list[str]:
         """Return the columns that are fields. ``left_out``: those that need not be.
 
         Raises:
@@ -143,15 +141,14 @@ def _kind(value: object) -> str:
 
 
 def _number(text: str) -> Any:
-    stripped = text.strip()
-    if _INTEGER.fullmatch(stripped) and len(stripped) < _LONGEST_INTEGER:
-        return int(stripped)
     try:
-        value = float(stripped)
+        value = float(text)
     except ValueError:
         return text
-    # Python also reads 1_0, nan and inf.
-    return value if "_" not in stripped and (math.isfinite(value)) else text
+    # Python also reads 1_0, nan, inf and the digits of other scripts.
+    if not math.isfinite(value) or "_" in text or not text.isascii():
+        return text
+    return value if "." in text or not _INTEGER.fullmatch(text.strip()) else int(text)
 
 
 def _typed(text: str, kinds: frozenset[str]) -> Any:

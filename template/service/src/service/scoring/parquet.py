@@ -56,7 +56,7 @@ class ParquetSource:
         except arrow.ArrowInvalid as error:
             raise CannotScore(f"IN is not Parquet: {error}") from None
         schema = self._file.schema_arrow
-        used = wanted.fields.check_columns(schema.names, wanted.left_out)
+        used = wanted.fields.used_columns(schema.names, wanted.left_out)
         self._columns: Final = [
             (name, self._converter(name, schema.field(name).type, wanted), takes_null)
             for name in used

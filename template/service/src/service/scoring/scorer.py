@@ -3,6 +3,7 @@
 import asyncio
 import functools
 import logging
+import math
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from http import HTTPStatus
@@ -33,8 +34,10 @@ Answered = bytes | Refusal
 
 _TICK: Final = 0.25
 """Seconds between two looks at whether the model hangs."""
-_TIMEOUTS: Final = 3
-"""Batches have this many timeouts of a request: each also waits for the one before it."""
+_BATCHES: Final = 8
+"""Batches of one request, if rows are small: between them the model need not wait."""
+_SMALL_ROW: Final = 4096
+"""Bytes of its tensors."""
 _BEFORE: Final = b'{"predictions":['
 
 
@@ -42,8 +45,7 @@ class Scorer:
     """Predicts for rows. ``predict``: the module `service.predict`."""
 
     def __init__(self, settings: Settings, predict: ModuleType, runtime: "Runtime") -> None:
-        self._timeout: Final = _TIMEOUTS * settings.request_timeout
-        self._timeout_setting: Final = f"{PREFIX}REQUEST_TIMEOUT is {settings.request_timeout:g} s"
+        self._timeout: Final = settings.request_timeout
         self.engine: Final = Engine(settings, runtime)
         make = getattr(predict, "resources", None)
         self._resources: Final = Resources(make, self.engine.leave, settings.model_dir)
@@ -75,6 +77,15 @@ class Scorer:
         finally:
             await self._resources.close()
 
+    @property
+    def request_size(self) -> int:
+        """Rows of one request: those of a batch, or of several if rows are small."""
+        specs = self.engine.inputs
+        has_fixed_size = all(size > 0 for spec in specs for size in spec.shape[1:])
+        if has_fixed_size and sum(spec.zeros(1).nbytes for spec in specs) <= _SMALL_ROW:
+            return _BATCHES * self.engine.max_batch_size
+        return self.engine.max_batch_size
+
     def check(self, rows: Sequence[Row]) -> list[Checked]:
         """Return the instance of each row, or why there is none.
 
@@ -95,7 +106,8 @@ class Scorer:
         Raises:
             ServiceError: with which /predict would respond if it were asked for all of them.
         """
-        predictor = self._predictor.with_context(RequestContext(self._timeout))
+        batches = math.ceil(len(instances) / self.engine.max_batch_size)
+        predictor = self._predictor.with_context(RequestContext(batches * self._timeout))
         predictions = await predictor.predict(instances)
         # The response may also make predictions of what to_predictions returned.
         made = self._response(predictions=predictions, model=predictor.model).predictions
@@ -127,8 +139,8 @@ class Scorer:
         first, last = rows[0].number, rows[-1].number
         where = f"row {first}" if first == last else f"rows {first} to {last}"
         if isinstance(error, DeadlineExceeded):
-            text = f"there was no prediction in {_TIMEOUTS} timeouts, {self._timeout_setting}"
-            return CannotScore(f"{where}: {text}")
+            limit = f"{PREFIX}REQUEST_TIMEOUT, {self._timeout:g} s"
+            return CannotScore(f"{where}: a batch took longer than {limit}")
         cause = error.__cause__ or error
         log.error("%s cannot be scored", where, exc_info=cause)
         text = str(error) if cause is error else f"{error} {type(cause).__name__}: {cause}"

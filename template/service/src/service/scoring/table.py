@@ -28,7 +28,7 @@ class TableSource:
         if not header:
             raise CannotScore("IN has no header")
         fields = wanted.fields
-        used = fields.check_columns(header, wanted.left_out)
+        used = fields.used_columns(header, wanted.left_out)
         self._columns: Final = [
             (header.index(name), name, fields.cell(name), fields.takes_null(name), empty)
             for name in used
