@@ -5,8 +5,8 @@
 
 PROJECT is an emitted service with the example model of ONNX Runtime, trained. Each number is that
 of a process of its own: `score` reads CSV and writes JSON lines, "alone" runs the model on arrays
-of the same rows, in batches of 64, and does nothing else. Memory is the largest resident set. Seconds of processors are
-there too, as other work on the machine changes them least.
+of the same rows, in batches of 64, and does nothing else. Memory is the largest resident set.
+Seconds of CPUs are there too, as other work on the machine changes them least.
 """
 
 import argparse
