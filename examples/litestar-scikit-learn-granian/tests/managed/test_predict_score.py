@@ -125,7 +125,8 @@ def refused(output: Path) -> list[Any]:
 
 
 def write_rows(path: Path, count: int) -> Path:
-    path.write_text("".join(f'{{"left": {n}, "right": {-n}}}\n' for n in range(1000, 1000 + count)))
+    rows = [{"left": n, "right": -n} for n in range(1000, 1000 + count)]
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     return path
 
 
@@ -371,7 +372,8 @@ def test_standard_input_is_not_kept(
     give('{"left": 1, "right": 2}\n' * 9)
     assert scored("-", str(output))[0] == command.DONE
     assert len(lines(output)) == 9
-    give('{"left": 1, "right": 2}\n' * 9 + f'{{"left": {model.poison}, "right": 2}}\n')
+    failing = json.dumps({"left": model.poison, "right": 2})
+    give('{"left": 1, "right": 2}\n' * 9 + failing)
     code, text = scored("-", str(output), "--overwrite")
     assert (code, "nothing is kept" in text) == (command.NOT_DONE, True), text
     assert list(tmp_path.glob("out.*")) == []
