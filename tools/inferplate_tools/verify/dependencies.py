@@ -19,9 +19,9 @@ from inferplate_tools.workbench import Workbench
 _LOADED_BY_NAME: Final = frozenset({"httptools", "scikit-learn", "uvloop"})
 """Distributions that others load if they are installed; nothing imports them."""
 
-_OPTIONAL: Final = frozenset({"multipart", "opentelemetry-sdk", "pandas", "pillow"})
-"""Distributions that are imported only where a manifest, predict.py or the environment asks for
-them; where they are missing, a line says so."""
+_OPTIONAL: Final = frozenset({"multipart", "opentelemetry-sdk", "pandas", "pillow", "pyarrow"})
+"""Distributions that are imported only where a manifest, predict.py, a file to score or the
+environment asks for them; where they are missing, a line says so."""
 
 _OWN: Final = frozenset({"service", "conftest", "managed", "train"})
 

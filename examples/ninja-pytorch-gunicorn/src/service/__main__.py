@@ -1,4 +1,4 @@
-"""The command line: serve the model, describe an artifact, write the OpenAPI document.
+"""The command line: serve the model, write the OpenAPI document, and the other commands.
 
 The server, the runtime and the framework are imported only where they are used: the main process
 must not hold the threads of a runtime when it forks its workers.
@@ -20,6 +20,7 @@ import logging
 import threading
 from typing import NoReturn
 
+from service import commands
 from service.core import manifest
 from service.core.manifest import ArtifactError
 from service.core.model_thread import THREAD_NAME
@@ -37,29 +38,28 @@ from service.ops.settings import (
     settings_table,
 )
 from service.ops.supervisor import listen
-from service.scaffold.arguments import add_arguments
 from service.settings import OwnSettings, own_settings
 
 log = logging.getLogger("service")
 
 
 def main() -> int:
-    """Run a command and return its exit code: 0 done, 1 failed, 2 wrong usage."""
+    """Run a command and return its exit code: 0 done, 1 failed, 2 wrong usage.
+
+    Some commands have further codes.
+    """
     arguments = _parser().parse_args()
     try:
         match arguments.command:
-            case "manifest":
-                from service import runtime
-                from service.scaffold.command import describe
-
-                describe(arguments, runtime)
             case "openapi":
                 _write_openapi()
-            case command:
+            case None | "serve" as command:
                 if command == "serve":
                     platforms.start_sagemaker()
                 own_settings()
                 return _serve(load_settings())
+            case _:
+                return commands.run(arguments)
     except SettingsInvalid as error:
         print(error, file=sys.stderr)
         return 2
@@ -120,14 +120,12 @@ def _parser() -> argparse.ArgumentParser:
         epilog="Settings, read from the environment or a .env file:\n\n" + _settings_help(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
-    commands.add_parser(
+    parsers = parser.add_subparsers(dest="command", metavar="COMMAND")
+    parsers.add_parser(
         "serve", help="serve as SageMaker wants it: port 8080, /ping, /invocations, /opt/ml/model"
     )
-    commands.add_parser("openapi", help="write the OpenAPI document to standard output")
-    add_arguments(
-        commands.add_parser("manifest", help="inspect an artifact and write the manifest beside it")
-    )
+    parsers.add_parser("openapi", help="write the OpenAPI document to standard output")
+    commands.add_commands(parsers)
     return parser
 
 

@@ -1,0 +1,1 @@
+"""Scores a file: a prediction for each of its rows, as /predict would answer it."""
