@@ -26,11 +26,13 @@ from images import (
     Container,
     Image,
     closure,
+    docker,
     engine_answers,
     find_base,
     image_bytes,
     image_of,
     inside_base,
+    inspect,
     local_wheels,
     machine_arguments,
 )

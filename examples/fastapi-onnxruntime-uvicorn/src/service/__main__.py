@@ -38,6 +38,7 @@ from service.ops.settings import (
 )
 from service.ops.supervisor import listen
 from service.scaffold.arguments import add_arguments
+from service.scaffold.report import prints_to_stderr
 from service.settings import OwnSettings, own_settings
 
 log = logging.getLogger("service")
@@ -49,8 +50,9 @@ def main() -> int:
     try:
         match arguments.command:
             case "manifest":
-                from service import runtime
-                from service.scaffold.command import describe
+                with prints_to_stderr(wanted=arguments.json):
+                    from service import runtime
+                    from service.scaffold.command import describe
 
                 describe(arguments, runtime)
             case "openapi":
