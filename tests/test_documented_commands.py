@@ -50,6 +50,15 @@ OFFERED = {
 }
 ADDED_BY_PAGES = {"centroids": "runtime"}
 """Choices that a page adds before it names them."""
+SIGNED_BY = {"--certificate-identity", "--certificate-oidc-issuer"}
+SIGNING = {
+    ".github/workflows/ci.yml": (
+        "https://github.com/",
+        "https://token.actions.githubusercontent.com",
+    ),
+    "/.gitlab-ci.yml": ("https://gitlab.com/", "https://gitlab.com"),
+}
+"""The workflows that sign images: where their projects are, and who says who they are."""
 PARSE = """
 import argparse, os, runpy, sys
 parse = argparse.ArgumentParser.parse_args
@@ -123,6 +132,7 @@ class Checks:
         return {
             "apt-get": _packages,
             "copier": lambda words: _options("copier", words),
+            "cosign": self._signature,
             "curl": _request,
             "docker": lambda words: _options("docker", words),
             "echo": lambda words: None,
@@ -170,6 +180,21 @@ class Checks:
                     _runs(["module", "faults", *words], ROOT / "tests")
                 case _:
                     _collects(words)
+
+    def _signature(self, words: list[str]) -> None:
+        """Check that the workflow which signs is one of a service, and that its issuer is named."""
+        verb, image, *options = words
+        given = dict(zip(options[::2], options[1::2], strict=True))
+        if verb != "verify" or given.keys() != SIGNED_BY:
+            raise Wrong(f"cosign {words} does not say whose signature it must be")
+        signer, ref = given["--certificate-identity"].rsplit("@", 1)
+        name = next((name for name in SIGNING if signer.endswith(f"/{name}")), None)
+        if not name or not signer.startswith(SIGNING[name][0]):
+            raise Wrong(f"no workflow of a service is {signer}")
+        if given["--certificate-oidc-issuer"] != SIGNING[name][1]:
+            raise Wrong(f"{given['--certificate-oidc-issuer']} does not know {signer}")
+        if ref != f"refs/tags/v{image.rpartition(':')[2]}":
+            raise Wrong(f"{image} is not signed at {ref}")
 
     def _python(self, arguments: list[str]) -> None:
         match arguments:
@@ -252,7 +277,7 @@ def _options(program: str, words: list[str]) -> None:
     commands: list[str] = []
     for word in words:
         if not re.fullmatch(r"[a-z]+", word) or len(commands) == (
-            2 if {"buildx", "pip"} & {*words} else 1
+            3 if "imagetools" in words else 2 if {"buildx", "pip"} & {*words} else 1
         ):
             break
         commands.append(word)
@@ -371,6 +396,13 @@ def test_a_wrong_command_in_a_sentence_is_noticed(line: str, checks: Checks) -> 
         check_named(line, checks)
 
 
+def signed(workflow: str, version: str) -> str:
+    """Return the options that check the signature of a workflow."""
+    signer = f"https://github.com/a/b/.github/workflows/{workflow}@refs/tags/v{version}"
+    issuer = SIGNING[".github/workflows/ci.yml"][1]
+    return f"--certificate-identity {signer} --certificate-oidc-issuer {issuer}"
+
+
 WRONG = [
     ("inferplate nwe a", "no command nwe"),
     ("inferplate new", "Missing argument 'DEST'"),
@@ -404,6 +436,9 @@ WRONG = [
     ("cd churn", "no command makes the folder churn"),
     ("cp ../routes.py src/routes.py", "a service has no src/routes.py"),
     ("git grep -l a | xargs sed -i 's#a#b'", "unterminated"),
+    ("cosign verify ghcr.io/team/churn:1", "does not say whose"),
+    (f"cosign verify a/b:1 {signed('build.yml', '1')}", "no workflow of a service"),
+    (f"cosign verify a/b:2 {signed('ci.yml', '1')}", "is not signed at refs/tags/v1"),
     ("poetry add pandas", "nobody checks the program poetry"),
 ]
 

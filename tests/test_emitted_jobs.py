@@ -31,11 +31,13 @@ def emitted_for(bench: Workbench) -> Callable[[str], Path]:
 def test_github_runs_the_checks_on_every_change(emitted_for: Callable[[str], Path]) -> None:
     workflow = yaml.safe_load((emitted_for("github") / ".github/workflows/ci.yml").read_bytes())
     triggers = workflow[True]  # which is what YAML makes of "on"
-    assert triggers == {"push": {"branches": ["main"]}, "pull_request": None}
-    assert workflow["jobs"].keys() == {"test", "image"}
-    steps = workflow["jobs"]["test"]["steps"]
+    assert triggers == {"push": {"branches": ["main"], "tags": ["v*"]}, "pull_request": None}
+    assert workflow["jobs"].keys() == {"test", "image", "publish"}
+    *steps, kept = workflow["jobs"]["test"]["steps"]
     assert [step["run"] for step in steps if "run" in step] == CHECKS
-    for job in workflow["jobs"].values():
+    assert kept["uses"].startswith("actions/upload-artifact@")
+    assert "cancelled()" in kept.pop("if")  # the results of tests that failed count most
+    for job in (workflow["jobs"]["test"], workflow["jobs"]["image"]):
         assert not LAX & job.keys()
         for step in job["steps"]:
             assert not LAX & step.keys()
@@ -53,6 +55,7 @@ def test_gitlab_runs_the_checks_on_every_change(emitted_for: Callable[[str], Pat
     assert pipeline["workflow"]["rules"] == [
         {"if": '$CI_PIPELINE_SOURCE == "merge_request_event"'},
         {"if": "$CI_COMMIT_BRANCH == $CI_DEFAULT_BRANCH"},
+        {"if": "$CI_COMMIT_TAG =~ /^v/"},
     ]
 
 
@@ -75,12 +78,17 @@ def project(bench: Workbench, tmp_path: Path) -> Path:
     return folder
 
 
-def make(project: Path, target: str) -> tuple[int, str]:
+def make(project: Path, target: str, **environment: str) -> tuple[int, str]:
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     done = subprocess.run(
         ["make", target, "RUN="],  # noqa: S607
         cwd=project,
-        env={**project_environment(), "PATH": path, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
+        env={
+            **project_environment(),
+            "PATH": path,
+            "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+            **environment,
+        },
         capture_output=True,
         text=True,
         check=False,
@@ -101,6 +109,24 @@ def test_make_test_fails_where_a_test_fails(project: Path, name: str) -> None:
     code, printed = make(project, "test")
     assert code != 0, printed
     assert "1 failed, 1 passed" in printed
+
+
+def test_the_results_are_kept_as_junit(project: Path, emitted_for: Callable[[str], Path]) -> None:
+    github = yaml.safe_load((emitted_for("github") / ".github/workflows/ci.yml").read_bytes())
+    gitlab = yaml.safe_load((emitted_for("gitlab") / ".gitlab-ci.yml").read_bytes())
+    options = github["jobs"]["test"]["env"]["PYTEST_ADDOPTS"]
+    assert gitlab["tests"]["variables"]["PYTEST_ADDOPTS"] == options
+    path = project / "tests/test_model.py"
+    path.write_text(path.read_text().replace("pass", "raise AssertionError"))
+    code, printed = make(project, "test", PYTEST_ADDOPTS=options)
+    assert code != 0, printed
+    *_, kept = github["jobs"]["test"]["steps"]
+    assert gitlab["tests"]["artifacts"] == {
+        "when": "always",
+        "reports": {"junit": kept["with"]["path"]},
+    }
+    results = (project / kept["with"]["path"]).read_text(encoding="utf-8")
+    assert 'errors="0" failures="1" skipped="0" tests="2"' in results
 
 
 def test_make_lint_passes_what_is_right(project: Path) -> None:

@@ -26,11 +26,13 @@ from images import (
     Container,
     Image,
     closure,
+    docker,
     engine_answers,
     find_base,
     image_bytes,
     image_of,
     inside_base,
+    inspect,
     local_wheels,
     machine_arguments,
 )
@@ -341,6 +343,20 @@ def test_a_lock_file_is_followed_and_one_that_is_stale_is_refused(
         )
         with pytest.raises(CheckFailed, match=r"lockfile.* needs to be updated"):
             image.build()
+
+
+def test_without_another_base_the_image_is_built_on_the_pinned_one(
+    base: str, bench: Workbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = (bench.project(SMALLEST) / "Dockerfile").read_text(encoding="utf-8")
+    pinned = re.sub(r"^FROM \S+ AS pinned$", f"FROM {base} AS pinned", text, flags=re.MULTILINE)
+    assert pinned != text
+    (tmp_path / "Dockerfile").write_text(pinned, encoding="utf-8")
+    monkeypatch.setenv("DOCKER_BUILDKIT", "1")
+    name = "inferplate-pinned-base"
+    docker("build", "--target", "base", "--tag", name, str(tmp_path), timeout=300)
+    layers = inspect(base)["RootFS"]["Layers"]
+    assert inspect(name)["RootFS"]["Layers"][: len(layers)] == layers
 
 
 @pytest.mark.skipif(

@@ -69,6 +69,8 @@ def test_what_others_read_follows_its_schema(project: Path) -> None:
         "github-workflows": sorted(project.glob(".github/workflows/*.yml")),
         "gitlab-ci": sorted(project.glob(".gitlab-ci.yml")),
         "compose-spec": sorted(project.glob("compose.yaml")),
+        "dependabot": sorted(project.glob(".github/dependabot.yml")),
+        "renovate": sorted(project.glob("renovate.json")),
     }
     assert schemas["github-workflows"] or schemas["gitlab-ci"]
     for schema, files in schemas.items():

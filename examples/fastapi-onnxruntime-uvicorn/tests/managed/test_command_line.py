@@ -1,6 +1,8 @@
 """The command line: what it writes, and how it ends."""
 
+import json
 import logging
+import os
 import shlex
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,6 +17,7 @@ from service.core import manifest
 from service.core.errors import InvalidTensors
 from service.core.load import load
 from service.core.tensors import Signature, Tensors, TensorSpec, Undescribed
+from service.scaffold import report
 
 
 @pytest.mark.parametrize(
@@ -83,6 +86,48 @@ def test_manifest_has_what_the_runtime_finds_unless_told_otherwise(
 
 X, Y = DESCRIBED.inputs[0], DESCRIBED.outputs[0]
 TALL = TensorSpec("tall", "FP32", (-1,))
+
+
+def test_programs_get_one_json_object(describe: Describe, call: Call, model: Doubler) -> None:
+    run = model.run
+
+    def chatty(batch: Tensors) -> Tensors:
+        print("a library says hello")
+        return run(batch)
+
+    model.run = chatty  # type: ignore[method-assign]
+    code, text, folder = describe(DESCRIBED, "--json")
+    outcome = text[: text.rindex("}\n") + 2]
+    assert text.removeprefix(outcome).startswith("a library says hello\n")
+    told = json.loads(outcome)
+    assert code == 0
+    assert told["serve"].endswith("python -m service")
+    assert told["serve"].startswith(f"SERVICE_MODEL_DIR={shlex.quote(str(folder))} ")
+    assert (
+        told.items()
+        >= {
+            "manifest": str(folder / "manifest.json"),
+            "name": "doubler",
+            "version": "1",
+            "inputs": [{"name": "x", "datatype": "FP32", "shape": [-1, 2]}],
+            "outputs": [{"name": "y", "datatype": "FP32", "shape": [-1, 2]}],
+            "batched": True,
+            "batch_reason": "",
+            "remarks": [],
+        }.items()
+    )
+    code, text = call("manifest", "gone.bin", "--name=a", "--version=1", "--json")
+    assert (code, text) == (1, "service: gone.bin does not exist\n")
+
+
+def test_what_libraries_print_is_kept_out_of_json(capfd: pytest.CaptureFixture[str]) -> None:
+    with report.prints_to_stderr(wanted=True):
+        print("from Python")
+        os.write(1, b"from C\n")
+    print("{}")
+    written, told = capfd.readouterr()
+    assert written == "{}\n"
+    assert sorted(told.splitlines()) == ["from C", "from Python"]
 
 
 def test_batches_are_padded_on_request(describe: Describe) -> None:

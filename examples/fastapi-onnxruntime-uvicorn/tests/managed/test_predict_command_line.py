@@ -1,6 +1,7 @@
 """What ``python -m service manifest`` does for /predict."""
 
 import io
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,10 @@ def test_predict_is_offered_at_a_terminal_only(
         assert (code, len(asked), len(wrote)) == (0, questions, written)
         assert ("wrote it" in text) == bool(written)
         assert ("SERVICE_PREDICT_ENDPOINT=false" in text) != bool(written)
+    code, text, _ = describe(DESCRIBED, "--json")
+    assert (code, json.loads(text)["remarks"], len(asked)) == (0, [], 2)
+    code, text, _ = describe(DESCRIBED, "--json", "--write-predict")
+    assert (code, json.loads(text)["remarks"], len(asked)) == (0, ["wrote it"], 2)
     (tmp_path / project.PREDICT).parent.mkdir(parents=True)
     (tmp_path / project.PREDICT).write_text("mine", encoding="utf-8")
     describe(DESCRIBED)

@@ -9,6 +9,7 @@ from typing import Any
 
 from service.ops.settings import load_settings
 from service.scaffold.arguments import add_arguments as add_manifest
+from service.scaffold.report import prints_to_stderr
 from service.scoring.arguments import add_arguments as add_score
 
 
@@ -26,14 +27,14 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         SettingsInvalid, ArtifactError, CannotStart, OSError: it failed.
     """
-    from service import runtime
-
     if arguments.command == "score":
-        from service import predict
+        from service import predict, runtime
         from service.scoring.command import score
 
         return score(arguments, load_settings(), predict, runtime)
-    from service.scaffold.command import describe
+    with prints_to_stderr(wanted=arguments.json):
+        from service import runtime
+        from service.scaffold.command import describe
 
     describe(arguments, runtime)
     return 0

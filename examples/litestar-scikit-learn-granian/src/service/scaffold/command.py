@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 from service.core.manifest import ArtifactError, Manifest
 from service.core.tensors import Feature
 from service.scaffold import mlflow_columns, project
-from service.scaffold.examine import Examined, examine, write
+from service.scaffold.examine import Examined, examine
 from service.scaffold.first_predict import write_first_predict
 from service.scaffold.plan import named_columns
+from service.scaffold.report import Report, prints_to_stderr
 
 if TYPE_CHECKING:
     from service.interfaces import Runtime
@@ -24,33 +25,37 @@ def describe(arguments: argparse.Namespace, runtime: "Runtime") -> None:
     Raises:
         ArtifactError: the artifact cannot be served, or not as the arguments say.
     """
-    examined = examine(arguments, runtime)
-    said = []
-    if _wants_predict(arguments, examined.artifact):
-        said = write_first_predict(
-            project.find(examined.artifact),
-            examined.described,
-            examined.run,
-            examined.candidates,
-            columns=_columns(arguments, examined),
-            classes=examined.found.classes,
-            json_outputs=_names(examined.described, examined.found.json_outputs),
-            batched=examined.verdict.batched,
-            force=arguments.force,
-        )
-    write(examined)
-    for line in said:
-        print(line)
+    with prints_to_stderr(wanted=arguments.json):
+        examined = examine(arguments, runtime)
+        said = []
+        if _wants_predict(arguments, examined.artifact):
+            said = _write_predict(arguments, examined)
+    path = examined.described.write(examined.artifact.parent)
     endpoint = "" if said else "SERVICE_PREDICT_ENDPOINT=false "
     folder = shlex.quote(str(examined.artifact.parent))
-    print(f"Serve it: SERVICE_MODEL_DIR={folder} {endpoint}python -m service")
+    serve = f"SERVICE_MODEL_DIR={folder} {endpoint}python -m service"
+    Report(path, examined.described, examined.verdict, said, serve).show(as_json=arguments.json)
+
+
+def _write_predict(arguments: argparse.Namespace, examined: Examined) -> list[str]:
+    return write_first_predict(
+        project.find(examined.artifact),
+        examined.described,
+        examined.run,
+        examined.candidates,
+        columns=_columns(arguments, examined),
+        classes=examined.found.classes,
+        json_outputs=_names(examined.described, examined.found.json_outputs),
+        batched=examined.verdict.batched,
+        force=arguments.force,
+    )
 
 
 def _wants_predict(arguments: argparse.Namespace, artifact: Path) -> bool:
     """Return whether to write predict.py; ask at a terminal, if nothing of the owner is there."""
     if arguments.write_predict or arguments.columns or arguments.force:
         return True
-    if not sys.stdin.isatty():
+    if arguments.json or not sys.stdin.isatty():
         return False
     try:
         folder = project.find(artifact)

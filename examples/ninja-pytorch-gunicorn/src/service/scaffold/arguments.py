@@ -10,6 +10,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", metavar="FILE", help="the artifact, a file or a folder")
     parser.add_argument("--name", required=True, help="name of the model, part of its URL")
     parser.add_argument("--version", required=True, help="version of the model, part of its URL")
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        help="print the outcome as one JSON object, and ask nothing",
+    )
     add_tensor_arguments(parser)
     parser.add_argument(
         "--write-predict",

@@ -66,20 +66,6 @@ def examine(arguments: argparse.Namespace, runtime: "Runtime") -> Examined:
     return Examined(artifact, found, described, run, candidates, verdict)
 
 
-def write(examined: Examined) -> None:
-    """Write the manifest beside the artifact, and say what is in it."""
-    described, verdict = examined.described, examined.verdict
-    path = described.write(examined.artifact.parent)
-    print(f"{path}: {described.name} {described.version}")
-    for kind, specs in (("input", described.inputs), ("output", described.outputs)):
-        for spec in specs:
-            print(f"  {kind} {spec.name} {spec.datatype} {spec.shape}")
-    if verdict.batched:
-        print("  requests may share a batch" + (f": {verdict.reason}" if verdict.reason else ""))
-    else:
-        print(f"  requests run one at a time: {verdict.reason}")
-
-
 def _inspect(arguments: argparse.Namespace, artifact: Path, runtime: "Runtime") -> Signature:
     """Look into an artifact. It need not describe itself if the arguments describe all of it."""
     given = [spec.name for spec in arguments.input]

@@ -8,6 +8,7 @@ import argparse
 from typing import Any
 
 from service.scaffold.arguments import add_arguments as add_manifest
+from service.scaffold.report import prints_to_stderr
 
 
 def add_commands(commands: "argparse._SubParsersAction[Any]") -> None:
@@ -23,8 +24,9 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         ArtifactError, OSError: it failed.
     """
-    from service import runtime
-    from service.scaffold.command import describe
+    with prints_to_stderr(wanted=arguments.json):
+        from service import runtime
+        from service.scaffold.command import describe
 
     describe(arguments, runtime)
     return 0

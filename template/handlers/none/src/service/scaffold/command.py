@@ -4,7 +4,8 @@ import argparse
 import shlex
 from typing import TYPE_CHECKING
 
-from service.scaffold.examine import examine, write
+from service.scaffold.examine import examine
+from service.scaffold.report import Report, prints_to_stderr
 
 if TYPE_CHECKING:
     from service.interfaces import Runtime
@@ -16,7 +17,9 @@ def describe(arguments: argparse.Namespace, runtime: "Runtime") -> None:
     Raises:
         ArtifactError: the artifact cannot be served, or not as the arguments say.
     """
-    examined = examine(arguments, runtime)
-    write(examined)
+    with prints_to_stderr(wanted=arguments.json):
+        examined = examine(arguments, runtime)
+    path = examined.described.write(examined.artifact.parent)
     folder = shlex.quote(str(examined.artifact.parent))
-    print(f"Serve it: SERVICE_MODEL_DIR={folder} python -m service")
+    serve = f"SERVICE_MODEL_DIR={folder} python -m service"
+    Report(path, examined.described, examined.verdict, [], serve).show(as_json=arguments.json)
