@@ -22,10 +22,11 @@ sys.path.insert(0, str(SERVICE))
 
 import service.ops  # noqa: E402
 
-service.ops.__path__.append(str(ROOT / "template/handlers/predict/src/service/ops"))
+for _folder in ("handlers/predict", "accelerators/cpu"):
+    service.ops.__path__.append(str(ROOT / "template" / _folder / "src/service/ops"))
 
 from service.core import errors as core_errors  # noqa: E402
-from service.ops import metrics  # noqa: E402
+from service.ops import device_memory, metrics  # noqa: E402
 from service.ops.settings import settings_table  # noqa: E402
 from service.web import errors as web_errors  # noqa: E402
 from service.web.openapi import document  # noqa: E402
@@ -103,6 +104,11 @@ def metrics_page() -> Iterator[str]:
         name = metric._name + ("_total" if metric._type == "counter" else "")
         labels = ", ".join(f"`{label}`" for label in metric._labelnames)
         yield f"| `{name}` | {metric._type} | {labels} | {metric._documentation} |"
+    yield "\nOnly on a GPU, as [the page on them](../gpu.md) says:\n"
+    yield "| metric | type | labels | what it counts |\n|---|---|---|---|"
+    for name, documentation in device_memory.METRICS:
+        labels = ", ".join(f"`{label}`" for label in device_memory.LABELS)
+        yield f"| `{name}` | gauge | {labels} | {documentation} |"
     yield ""
 
 
