@@ -70,9 +70,7 @@ def main(lock: Path) -> int:
             print(f"wheel_sizes: {package['name']} has no wheel", file=sys.stderr)
             return 1
         wheel = package["wheels"][0]
-        rows.append(
-            (wheel["size"], unpacked(wheel["url"], wheel["size"]), package["name"])
-        )
+        rows.append((wheel["size"], unpacked(wheel["url"], wheel["size"]), package["name"]))
     for download, whole, name in sorted(rows, reverse=True):
         totals[0] += download
         totals[1] += whole
