@@ -135,7 +135,7 @@ def install(project: Path, environment: Path) -> str:
 
 
 def run(command: list[str], project: Path) -> None:
-    done = subprocess.run(
+    done = subprocess.run(  # noqa: S603 - the commands are ours
         command,
         cwd=project,
         env=project_environment(),

@@ -7,6 +7,7 @@ multiplications for an image of 3x224x224. It runs in an emitted project.
 """
 
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
@@ -24,7 +25,7 @@ def weights() -> dict[str, np.ndarray]:
     random = np.random.default_rng(20_26)
     found = {
         f"kernel{step}": random.standard_normal((after, before, 3, 3)) / np.sqrt(9 * before)
-        for step, (before, after) in enumerate(zip(CHANNELS, CHANNELS[1:], strict=False))
+        for step, (before, after) in enumerate(pairwise(CHANNELS))
     }
     found["dense"] = random.standard_normal((CHANNELS[-1], CLASSES)) / np.sqrt(CHANNELS[-1])
     return {name: value.astype(np.float32) for name, value in found.items()}

@@ -334,8 +334,12 @@ def test_a_driver_that_is_too_old_is_the_device_not_the_model(outcomes: dict[str
 
 PLACEMENT = """
 import json
+from pathlib import Path
+
 import torch
+import torch.export.passes
 from service import runtime
+from service.core import manifest
 from service.core.manifest import ArtifactError
 
 PLACE
@@ -357,8 +361,24 @@ class Buffered(Stays):
         self.register_buffer("table", torch.ones(1))
         del self.weight, self.bias
 
+def loaded():
+    runtime._device = lambda name: torch.device("meta")  # which is no GPU, but not the CPU
+    torch.export.passes.move_to_device_pass = lambda program, device: program
+    torch.nn.Module.to = lambda self, *_, **__: self
+    models = Path("models")
+    described = manifest.read(models)
+    artifact = manifest.verify(described, models, runtime.RUNTIME)
+    try:
+        runtime.load(artifact, described, threads=1, device="meta")
+    except ArtifactError as error:
+        return str(error)
+    return "loaded"
+
 print(json.dumps([
-    outcome(Stays(2, 2), "cuda"), outcome(Buffered(), "cuda:1"), outcome(Stays(2, 2), "cpu")
+    outcome(Stays(2, 2), "cuda"),
+    outcome(Buffered(), "cuda:1"),
+    outcome(Stays(2, 2), "cpu"),
+    loaded(),
 ]))
 """
 
@@ -375,12 +395,14 @@ def test_weights_that_are_not_on_the_gpu_are_refused(
     variant: OnCuda, place: str, bench: Workbench
 ) -> None:
     code = PLACEMENT.replace("PLACE", place)
-    printed = bench.run([bench.python, "-c", code], bench.project(variant), timeout=60)
-    weight, table, placed = json.loads(printed.splitlines()[-1])
+    bench.place_artifact(variant)
+    printed = bench.run([bench.python, "-c", code], bench.project(variant), timeout=SECONDS)
+    weight, table, placed, loaded = json.loads(printed.splitlines()[-1])
     refused = "the model would not run on the device '{}', which lacks '{}', which is on cpu; "
     assert weight.startswith(refused.format("cuda", "weight"))
     assert table.startswith(refused.format("cuda:1", "table"))
     assert placed == "placed"
+    assert loaded.startswith("the model would not run on the device 'meta', which lacks '")
 
 
 # Transfer and warm-up.

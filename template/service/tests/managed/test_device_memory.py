@@ -92,13 +92,12 @@ async def test_several_workers_show_it_together(
     driver: Driver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(process.METRICS_DIRECTORY, str(tmp_path))
-    (tmp_path / f"gauge_livesum_{os.getpid()}.db").touch()
-    driver.running = [(os.getpid(), 300)]
-    device_memory.watch("cuda:1")
-    device_memory.watch("cuda:1")
-    collected = {family.name: family for family in metrics._further[0].collect()}
-    assert [sample.value for sample in collected[OWN].samples] == [300]
-    assert len(metrics._further) == 1
+    monkeypatch.setattr(process, "workers", lambda: {1_000_001, 1_000_002})
+    driver.running = [(1_000_001, 300), (1_000_002, 200), (os.getpid(), 40)]
+    for _ in range(2):
+        device_memory.watch("cuda:1")
+    found = (await metrics.render()).decode()
+    assert f'{OWN}{{device="0"}} 500.0' in found.splitlines()
 
 
 async def test_on_the_cpu_the_driver_is_not_asked(serve: Serve, driver: Driver) -> None:
