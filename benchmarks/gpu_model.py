@@ -74,7 +74,7 @@ def write_program(folder: Path) -> Path:
             for step in range(len(CHANNELS) - 1):
                 kernel = self.get_parameter(f"kernel{step}")
                 image = torch.relu(torch.conv2d(image, kernel, stride=2, padding=1))
-            return {"scores": image.mean(dim=(2, 3)) @ self.dense}
+            return {"scores": image.mean(dim=(2, 3)) @ self.get_parameter("dense")}
 
     rows = torch.export.Dim("rows", min=1, max=1024)
     example = (torch.zeros(2, 3, SIZE, SIZE),)

@@ -21,7 +21,7 @@ from service.core.run import Run, checked
 from service.core.tensors import Signature, Tensors, TensorSpec, check_inputs, check_rows
 from service.core.trial import Verdict
 from service.core.warmup import DEFAULT_MAX_BATCH_SIZE, best_batch_size
-from service.ops import metrics, process
+from service.ops import device_memory, metrics, process
 from service.ops.settings import Settings
 
 if TYPE_CHECKING:
@@ -136,6 +136,7 @@ class Engine:
             on_failure=lambda failure: self.leave(str(failure), failure.__cause__),
         )
         model = self.model
+        device_memory.watch(settings.device)
         metrics.record_model(model.name, model.version, self._runtime.RUNTIME, largest)
         gc.freeze()  # what exists now stays: later collections need not look at it
         gc.set_threshold(_GC_THRESHOLD)
