@@ -65,6 +65,10 @@ def driver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Driver]:
         REGISTRY.unregister(collector)
 
 
+def sample(name: str, device: str) -> str:
+    return name + '{device="' + device + '"}'
+
+
 async def page(serve: Serve, device: str) -> str:
     async with serve(Doubler(), device=device) as service:
         return (await service.client.get("/metrics")).text
@@ -74,13 +78,13 @@ async def test_a_service_on_a_gpu_shows_its_memory(serve: Serve, driver: Driver)
     driver.running = [(os.getpid(), 300), (os.getpid() + 1, 40), (os.getpid(), None)]
     found = await page(serve, "cuda")
     for line in (
-        f'{TOTAL}{{device="0"}} 8000.0',
-        f'{USED}{{device="0"}} 700.0',
-        f'{USED}{{device="1"}} 500.0',
-        f'{OWN}{{device="0"}} 300.0',
+        sample(TOTAL, "0") + " 8000.0",
+        sample(USED, "0") + " 700.0",
+        sample(USED, "1") + " 500.0",
+        sample(OWN, "0") + " 300.0",
     ):
         assert line in found.splitlines()
-    assert f'{OWN}{{device="1"}}' not in found, "the driver does not tell"
+    assert sample(OWN, "1") not in found, "the driver does not tell"
 
 
 async def test_the_processes_of_others_do_not_count(serve: Serve, driver: Driver) -> None:
@@ -97,7 +101,7 @@ async def test_several_workers_show_it_together(
     for _ in range(2):
         device_memory.watch("cuda:1")
     found = (await metrics.render()).decode()
-    assert f'{OWN}{{device="0"}} 500.0' in found.splitlines()
+    assert sample(OWN, "0") + " 500.0" in found.splitlines()
 
 
 async def test_on_the_cpu_the_driver_is_not_asked(serve: Serve, driver: Driver) -> None:
