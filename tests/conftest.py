@@ -21,7 +21,8 @@ from inferplate_tools.verify.checks import CHECKS, IN_PARTS, Check
 from inferplate_tools.workbench import Workbench
 
 # What is emitted from another folder than the rest of its package.
-service.ops.__path__.append(str(template_root() / "template/handlers/predict/src/service/ops"))
+for _folder in ("handlers/predict", "accelerators/cpu"):
+    service.ops.__path__.append(str(template_root() / "template" / _folder / "src/service/ops"))
 
 EVERY_VARIANT = variants(read_questions(template_root()))
 ALL_VARIANTS = [variant for variant in EVERY_VARIANT if variant.has_first_task]

@@ -23,13 +23,14 @@ sys.path[:0] = [str(SERVICE), str(ROOT / "tests")]
 
 import service.ops  # noqa: E402
 
-service.ops.__path__.append(str(ROOT / "template/handlers/predict/src/service/ops"))
+for _folder in ("handlers/predict", "accelerators/cpu"):
+    service.ops.__path__.append(str(ROOT / "template" / _folder / "src/service/ops"))
 
 from promql import alerts as alerts_of_service  # noqa: E402
 from promql import used_by  # noqa: E402
 
 from service.core import errors as core_errors  # noqa: E402
-from service.ops import metrics  # noqa: E402
+from service.ops import device_memory, metrics  # noqa: E402
 from service.ops.settings import settings_table  # noqa: E402
 from service.web import errors as web_errors  # noqa: E402
 from service.web.openapi import document  # noqa: E402
@@ -57,6 +58,7 @@ They are in `deploy/prometheus/alerts.yml`, and for the Prometheus operator in t
 """
 _UNUSED: Final = {
     "process_virtual_memory_bytes": "None: resident memory says what is used.",
+    **{name: "None: only a service on a GPU has it." for name, _ in device_memory.METRICS},
 }
 """Why no alert and no panel uses a metric."""
 _ERRORS: Final = """\
@@ -121,7 +123,7 @@ def metrics_page() -> Iterator[str]:
     yield _METRICS
     yield "| metric | type | labels | unit | what it says | alerts | panels |"
     yield "|---|---|---|---|---|---|---|"
-    for metric in (*_own_metrics(), *_process_metrics()):
+    for metric in (*_own_metrics(), *_process_metrics(), *_device_metrics()):
         alerts = ", ".join(f"`{name}`" for name in by_alert.get(metric.name, ()))
         # A panel that is filtered by the model names the metric that knows the model.
         of_metric = [
@@ -173,6 +175,12 @@ def _process_metrics() -> Iterator[_Metric]:
         metric = found[name]
         sample = name + ("_total" if metric.type == "counter" else "")
         yield _Metric(sample, metric.type, (), _unit(sample), metric.documentation)
+
+
+def _device_metrics() -> Iterator[_Metric]:
+    """Yield what a service on a GPU has besides."""
+    for name, text in device_memory.METRICS:
+        yield _Metric(name, "gauge", device_memory.LABELS, _unit(name), text)
 
 
 def _unit(name: str) -> str:

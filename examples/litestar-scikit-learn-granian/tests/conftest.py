@@ -5,7 +5,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from managed.importing import import_main, isolate
+from managed.importing import DEVICE, import_main, isolate
 from managed.support import running, until_ready
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -56,7 +56,9 @@ def predict_endpoint() -> None:
 @pytest.fixture
 async def client(failures: list[str]) -> AsyncIterator[httpx.AsyncClient]:
     """Ask the service with your model, your schema and your routes."""
-    settings = Settings(model_dir=PROJECT / "models", predict_endpoint=PREDICT_ENDPOINT)
+    settings = Settings(
+        model_dir=PROJECT / "models", predict_endpoint=PREDICT_ENDPOINT, device=DEVICE
+    )
     app = import_main().create_app(settings)
     async with running(app) as service:
         await until_ready(service, failures)

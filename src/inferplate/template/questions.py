@@ -59,16 +59,17 @@ def axis_choices(questions: Mapping[str, Any]) -> dict[str, list[Choice]]:
 
 
 def refusal(questions: Mapping[str, Any], answers: Mapping[str, Any]) -> str:
-    """Return why a choice of an axis does not go with the others; an empty text if all do.
+    """Return why a choice does not go with the other answers; an empty text if all do.
 
     ``answers``: may lack some, and have others; a choice that depends on one that is missing goes.
     """
     templates = Templates()
-    for axis, choices in axis_choices(questions).items():
-        for choice in choices:
-            reason = templates.render(choice.validator, answers)
-            if reason and choice.value == answers.get(axis):
-                return f"{axis}={choice.value}: {reason}"
+    for name, question in questions.items():
+        for choice in read_choices(question.get("choices", ())):
+            if choice.value != answers.get(name):
+                continue
+            if reason := templates.render(choice.validator, answers):
+                return f"{name}={choice.value}: {reason}"
     return ""
 
 

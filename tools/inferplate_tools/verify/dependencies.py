@@ -19,9 +19,14 @@ from inferplate_tools.workbench import Workbench
 _LOADED_BY_NAME: Final = frozenset({"httptools", "scikit-learn", "uvloop"})
 """Distributions that others load if they are installed; nothing imports them."""
 
-_OPTIONAL: Final = frozenset({"multipart", "opentelemetry-sdk", "pandas", "pillow", "pyarrow"})
+_OPTIONAL: Final = frozenset(
+    {"multipart", "nvidia-ml-py", "opentelemetry-sdk", "pandas", "pillow", "pyarrow"}
+)
 """Distributions that are imported only where a manifest, predict.py, a file to score or the
 environment asks for them; where they are missing, a line says so."""
+
+_SAME_MODULES: Final = {"onnxruntime-gpu": "onnxruntime"}
+"""Distributions that are not installed here, by one that is and has the same modules."""
 
 _OWN: Final = frozenset({"service", "conftest", "managed", "train"})
 
@@ -76,11 +81,12 @@ def _installed() -> dict[str, list[str]]:
 def distributions(requirements: Iterable[Any]) -> set[str]:
     """Return the names of those that this platform needs."""
     parsed = [Requirement(each) for each in requirements if isinstance(each, str)]
-    return {
+    names = {
         canonicalize_name(each.name)
         for each in parsed
         if each.marker is None or each.marker.evaluate()
     }
+    return {_SAME_MODULES.get(name, name) for name in names}
 
 
 def _imports(files: Iterable[Path]) -> set[str]:

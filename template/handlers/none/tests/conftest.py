@@ -5,7 +5,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from managed.importing import import_main, isolate
+from managed.importing import DEVICE, import_main, isolate
 from managed.support import running, until_ready
 
 from service.ops import process
@@ -35,7 +35,7 @@ def failures(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 @pytest.fixture
 async def client(failures: list[str]) -> AsyncIterator[httpx.AsyncClient]:
     """Ask the service with your model and your routes."""
-    app = import_main().create_app(Settings(model_dir=PROJECT / "models"))
+    app = import_main().create_app(Settings(model_dir=PROJECT / "models", device=DEVICE))
     async with running(app) as service:
         await until_ready(service, failures)
         yield service.client

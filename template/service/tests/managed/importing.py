@@ -7,13 +7,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
 import service
 from service.ops import logs, platforms
 from service.ops.settings import PREFIX
+
+DEVICE: Final = os.environ.get(f"{PREFIX}DEVICE", "cpu")
+"""Where tests run your model: on the CPU, which CI has, or the device that SERVICE_DEVICE names."""
 
 _STAND_INS = Path(__file__).with_name("stand_in")
 _IMPORTED_ANEW = (

@@ -22,7 +22,7 @@ from service.core.tensors import Signature, Tensors, TensorSpec, check_inputs, c
 from service.core.tracing import BatchTraces, Tracer
 from service.core.trial import Verdict
 from service.core.warmup import DEFAULT_MAX_BATCH_SIZE, best_batch_size
-from service.ops import metrics, process
+from service.ops import device_memory, metrics, process
 from service.ops.settings import Settings
 
 if TYPE_CHECKING:
@@ -145,6 +145,7 @@ class Engine:
             traces=traces,
             on_batch=metrics.ModelMetrics(model.name, model.version).record_batch,
         )
+        device_memory.watch(settings.device)
         metrics.record_model(model.name, model.version, self._runtime.RUNTIME, largest)
         gc.freeze()  # what exists now stays: later collections need not look at it
         gc.set_threshold(_GC_THRESHOLD)

@@ -23,7 +23,7 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
-from service.ops import platforms
+from service.ops import accelerator, platforms
 from service.ops.endpoint_settings import OWN_PATHS, PREDICTION_PATHS, EndpointSettings
 
 PREFIX: Final = "SERVICE_"
@@ -159,7 +159,7 @@ class ServiceSettings(BaseSettings):
         default=Path("models"), description="Folder with the artifact and manifest.json"
     )
     device: str = Field(
-        default="cpu", min_length=1, description="Device, by the runtime's name for it"
+        default=accelerator.DEVICE, min_length=1, description="Device, by the runtime's name for it"
     )
     threads: int = Field(
         default=0,

@@ -14,7 +14,6 @@ from service.core.manifest import ArtifactError, Manifest
 from service.core.run import Run, checked
 from service.core.tensors import Signature, TensorSpec
 from service.core.trial import Verdict
-from service.ops.settings import Settings
 from service.scaffold import mlflow
 from service.scaffold.tensors import check_renamed, choose
 
@@ -54,8 +53,8 @@ def examine(arguments: argparse.Namespace, runtime: "Runtime") -> Examined:
     artifact_kinds.check(artifact, runtime.RUNTIME)
     found = _inspect(arguments, artifact, runtime)
     described = _describe(arguments, artifact, found, runtime)
-    device = Settings.model_fields["device"].default
-    model = load(runtime, artifact, described, threads=cpu.threads_per_worker(1), device=device)
+    # A machine without the device of the service can describe an artifact, too.
+    model = load(runtime, artifact, described, threads=cpu.threads_per_worker(1), device="cpu")
     run = checked(model, described.output_specs())
     inputs = described.input_specs()
     candidates = [

@@ -133,6 +133,10 @@ _inference_duration = Histogram(
 )
 
 
+_further: list[Collector] = []
+"""Collectors whose metrics are there only if a setting asks for them."""
+
+
 class _WorkerProcesses(Collector):
     """CPU time, memory and open files of all workers together."""
 
@@ -218,6 +222,13 @@ def record_model(name: str, version: str, runtime: str, max_batch_size: int) -> 
     READY.set(1)
 
 
+def add(collector: Collector) -> None:
+    """Let the page have what a collector finds, once. It is of the machine, not of a worker."""
+    if collector not in _further:
+        _further.append(collector)
+        REGISTRY.register(collector)
+
+
 async def render() -> bytes:
     """Return the metrics of all workers in Prometheus' text format."""
     if process.METRICS_DIRECTORY not in os.environ:
@@ -226,6 +237,8 @@ async def render() -> bytes:
     registry = CollectorRegistry()
     MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
     registry.register(_WorkerProcesses())
+    for collector in _further:
+        registry.register(collector)
     for _ in range(_READ_TRIES):
         # The files of a worker that is starting are empty for a moment.
         with contextlib.suppress(struct.error):

@@ -3,11 +3,14 @@
 The library is imported where it is used, so that importing this module stays cheap.
 """
 
+import logging
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from service.core import devices
 from service.core.manifest import ArtifactError, Manifest, external_data
 from service.core.onnx_scalars import scalars
 from service.core.tensors import (
@@ -24,6 +27,8 @@ if TYPE_CHECKING:
 
 RUNTIME: Final = "onnxruntime"
 
+log = logging.getLogger("service.runtime")
+
 _PROVIDERS: Final = {
     "cpu": "CPUExecutionProvider",
     "cuda": "CUDAExecutionProvider",
@@ -33,6 +38,7 @@ _PROVIDERS: Final = {
     "coreml": "CoreMLExecutionProvider",
     "dml": "DmlExecutionProvider",
 }
+_ON_CUDA: Final = ("cuda", "tensorrt")
 _DATATYPES: Final = {
     "tensor(bool)": "BOOL",
     "tensor(int8)": "INT8",
@@ -73,7 +79,7 @@ def load(artifact: Path, manifest: Manifest, *, threads: int, device: str) -> Mo
     """Open a session on a device: ``cpu``, ``cuda``, ``cuda:1``, ``tensorrt`` and so on.
 
     Raises:
-        ArtifactError: the file is not a model, or the device is not available.
+        ArtifactError: the file is not a model, or the device is not available or would not be used.
     """
     return Model(_open(artifact, threads, device), manifest)
 
@@ -103,33 +109,77 @@ def _open(artifact: Path, threads: int, device: str) -> "InferenceSession":
     provider = _PROVIDERS.get(kind)
     available = onnxruntime.get_available_providers()
     if provider not in available or not (index or "0").isdecimal():
-        devices = [name for name, needed in _PROVIDERS.items() if needed in available]
-        raise ArtifactError(
-            f"the device '{device}' is not available, this onnxruntime has: {', '.join(devices)}"
-        )
+        names = [name for name, needed in _PROVIDERS.items() if needed in available]
+        raise devices.unavailable(device, f"this onnxruntime has: {', '.join(names)}")
+    if kind in _ON_CUDA:
+        onnxruntime.preload_dlls()  # from the wheels, which no loader searches
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 4  # errors are raised as well
     # Threads that spin between batches would take CPU time from the event loop.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     provider_options = {"device_id": index} if index else {}
+    if kind == "cuda":
+        # TF32 would round so much that the rows of a batch differ from the same rows alone.
+        provider_options["use_tf32"] = "0"
     weights = _add_external_data(options, artifact)
     try:
         session = onnxruntime.InferenceSession(
-            str(artifact), options, providers=[(provider, provider_options)]
+            str(artifact),
+            options,
+            providers=[(provider, provider_options)],
+            enable_fallback=0,  # or it would open the model elsewhere, and only print that it did
         )
     except Exception as error:
         cause = str(error).partition("\n")[0]
         if f"{artifact}/" in cause:
             cause = "a subgraph has external data, save its weights in the file itself"
+        if kind != "cpu" and _opens(artifact):
+            raise devices.unavailable(device, cause) from error
         raise ArtifactError(f"{artifact} cannot be loaded: {cause}") from error
     del weights
-    if provider not in session.get_providers():
-        raise ArtifactError(
-            f"onnxruntime could not use the device '{device}' and fell back to another"
-        )
+    if session.get_providers()[0] != provider:
+        raise devices.unavailable(device, "onnxruntime fell back to another")
+    if kind != "cpu":
+        _check_placement(session, str(provider), device)
     return session
+
+
+def _opens(artifact: Path) -> bool:
+    """Return whether a model can be opened on the CPU, so that a failure is that of a device."""
+    try:
+        _open(artifact, threads=1, device="cpu")
+    except ArtifactError:
+        return False
+    return True
+
+
+def _check_placement(session: "InferenceSession", provider: str, device: str) -> None:
+    """Check where the operators run: ONNX Runtime leaves those to the CPU that a device lacks.
+
+    Raises:
+        ArtifactError: none runs on the device.
+    """
+    elsewhere: Counter[str] = Counter()
+    there = 0
+    for part in session.get_provider_graph_assignment_info():
+        names = [node.op_type for node in part.get_nodes()]
+        if part.ep_name == provider:
+            there += len(names)
+        else:
+            elsewhere.update(names)
+    if not there:
+        raise devices.not_used(device, f"has none of its operators ({', '.join(elsewhere)})")
+    if elsewhere:
+        log.warning(
+            "%d of %d operators run on the CPU, not on %s: %s",
+            elsewhere.total(),
+            there + elsewhere.total(),
+            device,
+            ", ".join(f"{count} {name}" for name, count in sorted(elsewhere.items())),
+        )
 
 
 def _add_external_data(options: "SessionOptions", artifact: Path) -> list[bytes]:

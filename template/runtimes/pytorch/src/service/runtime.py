@@ -18,6 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from service.core import devices
 from service.core.manifest import ArtifactError, Manifest, check_numbers
 from service.core.tensors import Signature, Tensors, TensorSpec, convert_output, datatype_of
 
@@ -104,6 +105,7 @@ def load(artifact: Path, manifest: Manifest, *, threads: int, device: str) -> Mo
     target = _device(device)
     if artifact.suffix == ".safetensors":
         module = _module(artifact, manifest.parameters, target)
+        _check_placement(module, target)
         return Model(module, Signature((), ()), manifest, target)
     program = _program(artifact)
     signature = _signature(program)
@@ -112,6 +114,7 @@ def load(artifact: Path, manifest: Manifest, *, threads: int, device: str) -> Mo
         signature = replace(signature, outputs=_pick(signature.outputs, names))
     keywords = list(program.example_inputs[1]) if program.example_inputs else []
     moved = move_to_device_pass(program, target).module()
+    _check_placement(moved, target)
     return Model(moved, signature, manifest, target, keywords)
 
 
@@ -135,9 +138,21 @@ def _device(name: str) -> "torch.device":
     try:
         torch.ones(1, device=name).item()
     except (RuntimeError, AssertionError) as error:
-        cause = str(error).partition("\n")[0]
-        raise ArtifactError(f"the device '{name}' is not available: {cause}") from error
+        raise devices.unavailable(name, str(error).partition("\n")[0]) from error
+    # TF32 would round so much that the rows of a batch differ from the same rows alone.
+    torch.backends.cudnn.allow_tf32 = False
     return torch.device(name)
+
+
+def _check_placement(module: "torch.nn.Module", device: "torch.device") -> None:
+    """Check that the weights are on the device.
+
+    Raises:
+        ArtifactError: some are elsewhere.
+    """
+    for name, tensor in (*module.named_parameters(), *module.named_buffers()):
+        if tensor.device.type != device.type or device.index not in (None, tensor.device.index):
+            raise devices.not_used(str(device), f"lacks '{name}', which is on {tensor.device}")
 
 
 def _program(artifact: Path) -> "ExportedProgram":

@@ -10,6 +10,7 @@ The library is imported where it is used, so that importing this module stays ch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from service.core import devices
 from service.core.manifest import ArtifactError, Manifest
 from service.core.tensors import Signature
 from service.text_models import (
@@ -88,6 +89,7 @@ def _device(name: str) -> "torch.device":
     try:
         torch.ones(1, device=name).item()
     except (RuntimeError, AssertionError) as error:
-        cause = str(error).partition("\n")[0]
-        raise ArtifactError(f"the device '{name}' is not available: {cause}") from error
+        raise devices.unavailable(name, str(error).partition("\n")[0]) from error
+    # TF32 would round so much that the rows of a batch differ from the same rows alone.
+    torch.backends.cudnn.allow_tf32 = False
     return torch.device(name)

@@ -68,7 +68,7 @@ class Embedding:
         network = folder.read_network(AutoModel, self.recipe.network, _UNUSED)
         network.config.use_cache = False
         steps = [_load_step(step, device) for step in self.recipe.steps]
-        return Model(self, tokenizer, network.to(device), steps, device)
+        return Model(self, tokenizer, folder.place(network, device), steps, device)
 
 
 class Model:
@@ -171,7 +171,9 @@ def _load_step(step: Dense | Normalize, device: "torch.device") -> _Step:
     except Exception as error:
         raise ArtifactError(f"{path} cannot be loaded: {folder.one_line(error)}") from error
     activation = getattr(torch.nn, step.activation)()
-    return torch.nn.Sequential(linear.float(), activation).to(device).eval()
+    layers = torch.nn.Sequential(linear.float(), activation).eval()
+    folder.place(layers, device)
+    return layers
 
 
 def _cls(states: "torch.Tensor", mask: "torch.Tensor") -> "torch.Tensor":

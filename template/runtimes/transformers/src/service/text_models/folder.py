@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
+from service.core import devices
 from service.core.manifest import ArtifactError, artifact_files
 
 _LOCAL: Final[dict[str, Any]] = {"local_files_only": True, "trust_remote_code": False}
@@ -120,6 +121,19 @@ def read_network(loader: Any, folder: Path, unused: tuple[str, ...] = ()) -> Any
     if missing:
         raise ArtifactError(f"{folder} lacks the weights {', '.join(sorted(missing))}")
     return network.eval()
+
+
+def place(network: Any, device: Any) -> Any:
+    """Move a network to a device of PyTorch.
+
+    Raises:
+        ArtifactError: some of its weights are elsewhere then.
+    """
+    placed = network.to(device)
+    for name, tensor in (*placed.named_parameters(), *placed.named_buffers()):
+        if tensor.device.type != device.type or device.index not in (None, tensor.device.index):
+            raise devices.not_used(str(device), f"lacks '{name}', which is on {tensor.device}")
+    return placed
 
 
 def longest_input(tokenizer: Any, config: Any) -> int:

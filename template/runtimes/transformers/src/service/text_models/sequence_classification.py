@@ -65,7 +65,7 @@ class SequenceClassification:
 
         tokenizer = folder.read_tokenizer(self.artifact)
         network = folder.read_network(AutoModelForSequenceClassification, self.artifact)
-        return Model(self, tokenizer, network.to(device), manifest, device)
+        return Model(self, tokenizer, folder.place(network, device), manifest, device)
 
 
 class Model:

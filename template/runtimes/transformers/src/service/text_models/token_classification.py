@@ -61,7 +61,7 @@ class TokenClassification:
                 f"{self.artifact} has a tokenizer without positions: save it with a tokenizer.json"
             )
         network = folder.read_network(AutoModelForTokenClassification, self.artifact)
-        return Model(self, tokenizer, network.to(device), manifest, device)
+        return Model(self, tokenizer, folder.place(network, device), manifest, device)
 
 
 class Model:
