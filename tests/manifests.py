@@ -18,13 +18,14 @@ from inferplate.template.render import render
 from service.ops.process import EXIT_MARGIN
 from service.ops.settings import PREFIX, Settings
 
-CHOICES: Final = ["compose", "kubernetes", "kserve"]
+CHOICES: Final = ["compose", "kubernetes", "kserve", "ray"]
 KUBERNETES: Final = "1.37"
 CUSTOM: Final = {
     "ScaledObject": "keda.sh_scaledobjects.yaml",
     "ServiceMonitor": "monitoring.coreos.com_servicemonitors.yaml",
     "ServingRuntime": "serving.kserve.io_servingruntimes.yaml",
     "InferenceService": "serving.kserve.io_inferenceservices.yaml",
+    "RayService": "ray.io_rayservices.yaml",
 }
 """The files with the definitions of custom resources, by kind."""
 SCHEMAS: Final = "INFERPLATE_SCHEMAS"
