@@ -26,6 +26,7 @@ from ray.serve.schema import ServeDeploySchema
 
 from inferplate_tools.client import HOST, alike, post_json
 from inferplate_tools.golden import Golden
+from inferplate_tools.service import answers_ready, wait_until
 
 CLIENTS: Final = 5
 """Of each node's proxy."""
@@ -142,6 +143,7 @@ class Load:
             if why := self._service.problem(self._port):
                 ended = time.monotonic()
                 self._service.failures.append(Failure(self._port, began, ended, why))
+                time.sleep(0.1)
             else:
                 self._service.answered += 1
 
@@ -199,6 +201,8 @@ def observe(cluster: Cluster, project: Path, port: int, other_port: int) -> dict
     seen: dict[str, Any] = {"one": service.wait_for(1), "golden": [service.problem(port)]}
     loads = [service.load(port)]
     replicas = service.wait_for(3)
+    if not wait_until(lambda: answers_ready(other_port), SECONDS):
+        raise TimeoutError("the other node has no proxy")
     loads.append(service.load(other_port))
     seen |= {"three": replicas, "answers": service.wait_until_all_answer(replicas)}
     seen |= {"headers": headers_of(port), "other": other.node_id}

@@ -262,8 +262,9 @@ def test_one_command_says_why_a_model_cannot_be_served(
         artifact.write(b"x")
     with running(project, bench, free_port()) as process:
         assert process.wait(90) == 1
-    *_, last = (project / "run.log").read_text(encoding="utf-8").splitlines()
-    assert last.startswith("service: models/iris.onnx was altered")
+    lines = (project / "run.log").read_text(encoding="utf-8").splitlines()
+    (told,) = (line for line in lines if line.startswith("service: "))
+    assert told.startswith("service: models/iris.onnx was altered")
 
 
 @contextlib.contextmanager
