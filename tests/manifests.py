@@ -22,6 +22,7 @@ CHOICES: Final = ["compose", "kubernetes", "kserve", "ray"]
 KUBERNETES: Final = "1.37"
 CUSTOM: Final = {
     "ScaledObject": "keda.sh_scaledobjects.yaml",
+    "PrometheusRule": "monitoring.coreos.com_prometheusrules.yaml",
     "ServiceMonitor": "monitoring.coreos.com_servicemonitors.yaml",
     "ServingRuntime": "serving.kserve.io_servingruntimes.yaml",
     "InferenceService": "serving.kserve.io_inferenceservices.yaml",

@@ -149,9 +149,9 @@ CASES = {
         "answers a request for binary tensors with",
     ),
     "other counts": Case(
-        *("server", FRONT, "            metrics.record_answer(method, cycle.route,"),
-        "            metrics.record_answer(method, cycle.route, cycle.status, 0)\n"
-        "            metrics.record_answer(method, cycle.route,",
+        *("server", FRONT, "            metrics.record_answer(\n"),
+        "            metrics.record_answer(method, cycle.route, cycle.status, 0, 0, 0)\n"
+        "            metrics.record_answer(\n",
         "requests to /predict",
     ),
     "a request that stays in flight": Case(
@@ -241,6 +241,24 @@ def test_the_same_files_are_tested_once(
     check_stand_ins(made, variants[1])
     assert len(ran) == 5
     assert not [path for path in ran if (path / "src/service/runtime.py").exists()]
+
+
+def test_a_failure_with_the_same_files_is_found_once_and_fails_for_all(
+    bench: Workbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[Path] = []
+
+    def run(self: Workbench, command: object, project: Path, **_: object) -> str:
+        ran.append(project)
+        raise CheckFailed("test_broken")
+
+    made = Workbench(tmp_path / "bench", bench.python)
+    monkeypatch.setattr(Workbench, "run", run)
+    for variant in (VARIANT, Variant("fastapi", "xgboost", "granian")):
+        shutil.copytree(bench.project(variant), made.root / "variants" / variant.name)
+        with pytest.raises(CheckFailed, match="test_broken"):
+            check_stand_ins(made, variant)
+    assert len(ran) == 1
 
 
 def test_what_is_not_installed_is_named_before_anything_is_checked(

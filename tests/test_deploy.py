@@ -15,7 +15,7 @@ from conftest import ALL_VARIANTS, Covers, Run
 from history import MakeProject, commit, edit, first, update
 from manifests import CHOICES, Document, changed, emit, read
 from prometheus_client.parser import text_string_to_metric_families
-from test_observability import metrics_in
+from promql import named
 
 from inferplate.git import Git
 from inferplate.project.project import Project
@@ -475,7 +475,7 @@ def test_the_service_answers_what_pods_are_asked_and_has_the_metrics(
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
     monitor = read(one / "deploy/kubernetes/components/prometheus/servicemonitor.yaml")
     (scraped,) = monitor["spec"]["endpoints"]
-    named = {name for each in triggers(one).values() for name in metrics_in(each["query"])}
+    wanted = {name for each in triggers(one).values() for name in named(each["query"]).metrics}
     (routes,) = re.findall(r'route=~"([^"]+)"', triggers(one)["p95"]["query"])
     project = copy_of(ALL_VARIANTS[0])
     golden = Golden.of(project)
@@ -489,8 +489,8 @@ def test_the_service_answers_what_pods_are_asked_and_has_the_metrics(
     samples = [
         sample for family in text_string_to_metric_families(page) for sample in family.samples
     ]
-    assert named == {"inference_queue_rows", "http_request_duration_seconds_bucket"}
-    assert named <= {sample.name for sample in samples}
+    assert wanted == {"inference_queue_rows", "http_request_duration_seconds_bucket"}
+    assert wanted <= {sample.name for sample in samples}
     measured = {sample.labels["route"] for sample in samples if "route" in sample.labels}
     assert sum(re.fullmatch(routes, route) is not None for route in measured) == 2
 

@@ -1,5 +1,6 @@
 """The port of the metrics, on each server: of all workers, apart from predictions, to the end."""
 
+import json
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -47,6 +48,24 @@ def test_metrics_have_a_port_of_their_own(
             assert post_json(service.port, "/predict", golden.typed_request).status == 200
         assert wait_until(lambda: predictions() == ASKED, 5)
         assert [predictions() for _ in range(8)] == [ASKED] * 8  # whichever worker answers
+        size = len(json.dumps(golden.typed_request)) * ASKED
+        for metric, value in (
+            ("http_request_size_bytes_count", ASKED),
+            ("http_response_size_bytes_count", ASKED),
+            ("http_request_duration_seconds_count", ASKED),
+            ("inference_build_info", 1),
+        ):
+            found = [
+                number
+                for labels, number in samples(port, metric)
+                if 'route="/predict"' in labels or "framework=" in labels
+            ]
+            assert found == [value], metric
+        sizes = dict(samples(port, "http_request_size_bytes_sum"))
+        assert abs(sizes['{route="/predict"}'] - size) <= size / 4, "but for blanks in the JSON"
+        batches = samples(port, "inference_duration_seconds_count")
+        assert 0 < sum(number for _, number in batches) <= ASKED
+        assert all('model="' in labels and 'batch_size="' in labels for labels, _ in batches)
         assert ask(service.port, "GET", "/metrics").status == 404
         assert post_json(port, "/predict", golden.typed_request).status == 501
         with HeldRequest(service.port, "/predict", golden.typed_request) as held:

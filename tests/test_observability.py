@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import shutil
 import subprocess
 import threading
@@ -15,45 +16,38 @@ import psutil
 import pytest
 import yaml
 from conftest import ALL_VARIANTS
+from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.parser import text_string_to_metric_families
-from promql_parser import Expr, VectorSelector, parse, walk
+from promql import (
+    ALERTS,
+    DASHBOARD,
+    SCRAPED,
+    alerts,
+    family,
+    labels_of,
+    named,
+    panels,
+    queries,
+    used_by,
+)
 
+from inferplate.template.render import render
 from inferplate.template.source import template_root
 from inferplate_tools.client import HOST, ask, post_json
 from inferplate_tools.golden import Golden
 from inferplate_tools.service import Service, free_port, wait_until
 from inferplate_tools.workbench import Workbench
+from service.ops import metrics
 
 SERVICE = template_root() / "template/service"
-DASHBOARD = SERVICE / "deploy/grafana/dashboards/service.json"
-ALERTS = SERVICE / "deploy/prometheus/alerts.yml"
-RULES = yaml.safe_load(ALERTS.read_bytes())["groups"][0]["rules"]
-PANELS = json.loads(DASHBOARD.read_bytes())["panels"]
+RULES = alerts()
+PANELS = panels()
 
-OF_PROMETHEUS = {"up"}
+OF_PROMETHEUS = {"up", "ALERTS"}
 """Metrics that Prometheus makes itself."""
 SCRAPE_INTERVAL, WINDOW = "500ms", "5s"
 DATA_SECONDS = 60
 PAUSE = 0.02
-
-
-def queries(panel: dict[str, Any]) -> list[str]:
-    """Read the queries of a panel, with the dashboard's variables filled in."""
-    return [
-        target["expr"].replace("$job", "service").replace("$__rate_interval", WINDOW)
-        for target in panel["targets"]
-    ]
-
-
-def metrics_in(query: str) -> set[str]:
-    names: set[str] = set()
-
-    def collect(expression: Expr) -> None:
-        if isinstance(expression, VectorSelector) and expression.name:
-            names.add(expression.name)
-
-    walk(parse(query), collect)
-    return names
 
 
 @contextmanager
@@ -136,7 +130,12 @@ def has_data(port: int, query: str) -> bool:
 
 @pytest.mark.slow
 def test_prometheus_has_data_for_every_panel_under_load(bench: Workbench, tmp_path: Path) -> None:
-    missing = [query for panel in PANELS for query in queries(panel)]
+    missing = [
+        query
+        for panel in PANELS
+        for chosen in ({}, {"instance": HOST + ":.*", "model": "(iris|other)"})
+        for query in queries(panel, WINDOW, **chosen)
+    ]
 
     def complete() -> bool:
         missing[:] = [query for query in missing if not has_data(port, query)]
@@ -158,11 +157,7 @@ def test_prometheus_has_data_for_every_panel_under_load(bench: Workbench, tmp_pa
 def test_the_service_exports_every_metric_that_is_named(
     workers: int, bench: Workbench, tmp_path: Path
 ) -> None:
-    named = {
-        metric
-        for query in [rule["expr"] for rule in RULES] + [q for p in PANELS for q in queries(p)]
-        for metric in metrics_in(query)
-    }
+    wanted = {metric for query in ALL_QUERIES.values() for metric in named(query).metrics}
     with running(bench, tmp_path, workers) as service:
         post_json(service.port, "/predict", Golden.of(service.project).typed_request)
         post_json(service.port, "/predict", {})
@@ -172,7 +167,7 @@ def test_the_service_exports_every_metric_that_is_named(
     samples = [
         sample for family in text_string_to_metric_families(page) for sample in family.samples
     ]
-    assert named - {sample.name for sample in samples} == OF_PROMETHEUS
+    assert wanted - {sample.name for sample in samples} == OF_PROMETHEUS
     (told,) = [s.value for s in samples if s.name == "process_resident_memory_bytes"]
     assert told > max(resident, default=0), "the memory of all workers, not of one"
 
@@ -185,56 +180,252 @@ def test_promtool_accepts_the_configuration() -> None:
     assert f"{len(RULES)} rules found" in done.stdout
 
 
-REQUESTS = 'http_requests_total{job="service", route="/predict", status="%s"}'
-REJECTED = 'inference_rejected_total{job="service", reason="%s"}'
-BUCKET = 'http_request_duration_seconds_bucket{job="service", route="/predict", le="%s"}'
-READY = 'inference_ready_workers{job="service"}'
-CASES: dict[str, tuple[dict[str, str], dict[str, str]]] = {
-    "ServiceDown": ({'up{job="service"}': "0x30"}, {'up{job="service"}': "1x30"}),
-    "ServiceNotReady": ({READY: "0x30"}, {READY: "1x30"}),
+TARGET = 'job="%s", instance="10.0.0.1:8000", namespace="shop"'
+OTHER_TARGET = 'job="%s", instance="10.0.0.2:8000", namespace="shop"'
+ANOTHER_JOB = 'job="node", instance="10.0.0.1:9100", namespace="shop"'
+
+
+def series(metric: str, target: str = TARGET, **labels: object) -> str:
+    matchers = [target, *(f'{name}="{value}"' for name, value in labels.items())]
+    return f"{metric}{{{', '.join(matchers)}}}"
+
+
+def requests(status: int) -> str:
+    return series("http_requests_total", route="/predict", status=status)
+
+
+def rejected(reason: str) -> str:
+    return series("inference_rejected_total", reason=reason)
+
+
+def faster(seconds: str) -> str:
+    return series("http_request_duration_seconds_bucket", route="/predict", le=seconds)
+
+
+def model(target: str, name: str, version: int) -> str:
+    return series("inference_model_info", target, name=name, version=version)
+
+
+def build(target: str, version: int) -> str:
+    return series("inference_build_info", target, service="s", version=version)
+
+
+UP, UP_2, UP_NODE = series("up"), series("up", OTHER_TARGET), series("up", ANOTHER_JOB)
+READY = series("inference_ready_workers")
+READY_2 = series("inference_ready_workers", OTHER_TARGET)
+OF_JOB, OF_INSTANCE = ("job", "namespace"), ("job", "namespace", "instance")
+CASES: dict[str, tuple[tuple[str, ...], list[dict[str, str]], list[dict[str, str]]]] = {
+    "ServiceDown": (
+        OF_INSTANCE,
+        [
+            {UP: "1x4 0x126", READY: "1x4 _x126"},
+            {UP: "0x130", READY: "0x4 _x126", UP_2: "1x130", READY_2: "1x130"},
+        ],
+        [
+            {UP: "1x130", READY: "1x130"},
+            {UP: "1x4 _x126", READY: "1x4 _x126"},
+            {UP: "1x130", READY: "1x130", UP_NODE: "0x130"},
+            {UP: "1x4 0x9 1x117", READY: "1x4 _x9 1x117"},
+        ],
+    ),
+    "ServiceAbsent": (
+        (),
+        [{UP_NODE: "1x130"}, {UP: "0x130"}, {}],
+        [{READY: "0x130"}, {UP: "1x4 0x126", READY: "1x4 _x126"}],
+    ),
+    "ServiceNotReady": (
+        OF_JOB,
+        [{READY: "0x130"}],
+        [{READY: "1x130"}, {READY: "0x130", READY_2: "1x130"}],
+    ),
+    "InstanceNotReady": (
+        OF_INSTANCE,
+        [{READY: "0x130", READY_2: "2x130"}],
+        [{READY: "0x130", READY_2: "0x130"}, {READY: "1x130", READY_2: "2x130"}],
+    ),
     "ServiceFails": (
-        {REQUESTS % 500: "0+2x30", REQUESTS % 200: "0+98x30"},
-        {REQUESTS % 503: "0+9x30", REQUESTS % 504: "0+9x30", REQUESTS % 200: "0+82x30"},
+        OF_JOB,
+        [{requests(500): "0+2x130", requests(200): "0+98x130"}],
+        [{requests(503): "0+9x130", requests(504): "0+9x130", requests(200): "0+82x130"}],
     ),
     "ServiceOverloaded": (
-        {REJECTED % "queue_full": "0+1x30", REJECTED % "deadline": "0+1x30"}
-        | {REQUESTS % 503: "0+1x30", REQUESTS % 504: "0+1x30", REQUESTS % 200: "0+98x30"},
-        {REJECTED % "malformed": "0+9x30", REQUESTS % 400: "0+9x30", REQUESTS % 200: "0+91x30"},
+        OF_JOB,
+        [
+            {rejected("queue_full"): "0+1x130", rejected("deadline"): "0+1x130"}
+            | {requests(503): "0+1x130", requests(504): "0+1x130", requests(200): "0+98x130"}
+        ],
+        [
+            {rejected("malformed"): "0+9x130", requests(400): "0+9x130"}
+            | {requests(200): "0+91x130"}
+        ],
     ),
     "ServiceSlow": (
-        {BUCKET % "1": "0+94x30", BUCKET % "2.5": "0+100x30", BUCKET % "+Inf": "0+100x30"},
-        {BUCKET % "1": "0+96x30", BUCKET % "2.5": "0+100x30", BUCKET % "+Inf": "0+100x30"},
+        OF_JOB,
+        [{faster("1"): "0+94x130", faster("2.5"): "0+100x130", faster("+Inf"): "0+100x130"}],
+        [{faster("1"): "0+96x130", faster("2.5"): "0+100x130", faster("+Inf"): "0+100x130"}],
+    ),
+    "ServiceVersionsDiffer": (
+        OF_JOB,
+        [
+            {model(TARGET, "a", 1): "1x130", model(OTHER_TARGET, "a", 2): "1x130"},
+            {model(TARGET, "a", 1): "1x130", model(OTHER_TARGET, "b", 1): "1x130"},
+            {build(TARGET, 1): "1x130", build(OTHER_TARGET, 2): "1x130"},
+        ],
+        [
+            {model(TARGET, "a", 1): "1x130", model(OTHER_TARGET, "a", 1): "1x130"}
+            | {build(TARGET, 1): "1x130", build(OTHER_TARGET, 1): "1x130"},
+            {model(TARGET, "a", 1): "1x130", model(OTHER_TARGET, "a", 2): "1x30 _x100"},
+        ],
     ),
 }
-"""By alert: the samples of half an hour that it fires on, and some that it does not fire on."""
+"""By alert: its labels, the samples of two hours that it fires on, and some that it does not."""
+OF_TARGET = {"namespace": "shop", "instance": "10.0.0.1:8000"}
 
 
 def test_the_alerts_fire_when_they_should_and_only_then(tmp_path: Path) -> None:
+    job = "any/job.of-yours"
     rules = {rule["alert"]: rule for rule in RULES}
     assert CASES.keys() == rules.keys()
     tests = []
-    for alert, (firing, quiet) in CASES.items():
+    for alert, (names, firing, quiet) in CASES.items():
+        known = {"job": job, **OF_TARGET}
         fired = {
-            "exp_labels": {"job": "service", **rules[alert]["labels"]},
+            "exp_labels": {**{name: known[name] for name in names}, **rules[alert]["labels"]},
             "exp_annotations": rules[alert]["annotations"],
         }
-        for samples, expected in ((firing, [fired]), (quiet, [])):
-            tests.append(
+        for cases, expected in ((firing, [fired]), (quiet, [])):
+            tests += [
                 {
                     "interval": "1m",
                     "input_series": [
-                        {"series": series, "values": values} for series, values in samples.items()
+                        {"series": name.replace("%s", job), "values": values}
+                        for name, values in samples.items()
                     ],
                     "alert_rule_test": [
-                        {"eval_time": "30m", "alertname": alert, "exp_alerts": expected}
+                        {"eval_time": "2h", "alertname": alert, "exp_alerts": expected}
                     ],
                 }
-            )
-    path = tmp_path / "test.yml"
-    path.write_text(yaml.safe_dump({"rule_files": [str(ALERTS)], "tests": tests}), encoding="utf-8")
+                for samples in cases
+            ]
+    run_rules(tests, tmp_path, "1m")
+
+
+def test_a_service_that_stays_down_is_told_for_longer_than_a_day(tmp_path: Path) -> None:
+    (rule,) = [rule for rule in RULES if rule["alert"] == "ServiceDown"]
+    samples = {UP: "1x4 0x1000", READY: "1x4 _x1000"}
+    expected = {"job": "service", **OF_TARGET, **rule["labels"]}
+    fired = {"exp_labels": expected, "exp_annotations": rule["annotations"]}
+    down = {
+        "interval": "4m",
+        "input_series": [
+            {"series": name.replace("%s", "service"), "values": values}
+            for name, values in samples.items()
+        ],
+        "alert_rule_test": [
+            {"eval_time": "60h", "alertname": "ServiceDown", "exp_alerts": [fired]}
+        ],
+    }
+    run_rules([down], tmp_path, "4m")
+
+
+def run_rules(tests: list[dict[str, Any]], folder: Path, interval: str) -> None:
+    """Let Prometheus' own tool evaluate the alerts."""
+    path = folder / "test.yml"
+    document = {"rule_files": [str(ALERTS)], "evaluation_interval": interval, "tests": tests}
+    path.write_text(yaml.safe_dump(document), encoding="utf-8")
     command = ["promtool", "test", "rules", str(path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def own_families() -> dict[str, frozenset[str]]:
+    """Return the labels of each metric of a service, by its name on the page of metrics."""
+    processes = {name: frozenset[str]() for name in metrics._PROCESS_METRICS}
+    own = [each for each in vars(metrics).values() if isinstance(each, MetricWrapperBase)]
+    found = {each._name: frozenset(each._labelnames) for each in own} | processes
+    return {name + ("_total" if name in COUNTERS else ""): labels for name, labels in found.items()}
+
+
+COUNTERS = {"http_requests", "inference_rejected", "process_cpu_seconds"}
+ALL_QUERIES = {rule["alert"]: rule["expr"] for rule in RULES} | {
+    f"{panel['title']}, {place}": query
+    for panel in PANELS
+    for place, query in enumerate(queries(panel))
+}
+
+
+@pytest.mark.parametrize("query", ALL_QUERIES.values(), ids=ALL_QUERIES)
+def test_queries_name_metrics_and_labels_that_there_are(query: str) -> None:
+    families = own_families()
+    known = set(SCRAPED)
+    for sample, matched in named(query).selected:
+        if sample in OF_PROMETHEUS:
+            assert matched.keys() <= {"alertname", "alertstate"}
+            continue
+        labels = labels_of(sample, families[family(sample)])
+        assert matched.keys() <= labels, sample
+        known |= labels
+    assert named(query).grouped <= known
+
+
+def test_every_metric_is_in_the_reference_with_what_uses_it() -> None:
+    page = (template_root() / "docs/reference/metrics.md").read_text(encoding="utf-8")
+    rows = {row[0]: row for row in re.findall(r"^\| `(\w+)` \|(.*)\|(.*)\|(.*)\|$", page, re.M)}
+    by_alert, by_panel = used_by()
+    assert rows.keys() == own_families().keys()
+    for metric, (_, described, alerts_, panels_) in rows.items():
+        assert alerts_.strip() or panels_.strip(), metric
+        assert re.findall(r"`(\w+)`", alerts_) == by_alert.get(metric, []), metric
+        for title in by_panel.get(metric, []):
+            assert title in panels_ or metric == "inference_model_info", (metric, title)
+        for label in own_families()[metric]:
+            assert f"`{label}`" in described, metric
+
+
+def test_no_alert_names_a_job_and_each_says_what_to_do() -> None:
+    for rule in RULES:
+        for metric, matched in named(rule["expr"]).selected:
+            assert not matched.keys() & SCRAPED, (rule["alert"], metric)
+        told = rule["annotations"]
+        assert told.keys() == {"summary", "description", "action"}
+        assert all(told.values())
+
+
+def test_every_query_of_the_dashboard_uses_its_variables() -> None:
+    dashboard = json.loads(DASHBOARD.read_bytes())
+    variables = {each["name"]: each for each in dashboard["templating"]["list"]}
+    assert list(variables) == ["datasource", "job", "instance", "model"]
+    for name in ("instance", "model"):
+        assert variables[name]["multi"]
+        assert variables[name]["includeAll"]
+    assert "current" not in variables["job"], "it is the first that there is"
+    for panel in PANELS:
+        assert panel["datasource"]["uid"] == "${datasource}"
+        for target in panel["targets"]:
+            for metric, matched in named(target["expr"].replace("$__rate_interval", "5m")).selected:
+                assert matched["job"] == "$job", panel["title"]
+                filters_out = metric == "inference_model_info" and "instance" not in matched
+                assert filters_out or matched["instance"] == "$instance", panel["title"]
+            assert "$model" in target["expr"], panel["title"]
+    queries_ = [variables[name]["query"]["query"] for name in ("job", "instance", "model")]
+    selectors = [re.fullmatch(r"label_values\((.*), (\w+)\)", query) for query in queries_]
+    for found in selectors:
+        assert found is not None
+        ((metric, matched),) = named(found[1]).selected
+        assert {found[2], *matched} <= labels_of(metric, own_families()[metric])
+
+
+def test_the_prometheus_operator_gets_the_same_alerts(tmp_path: Path) -> None:
+    project = render(
+        template_root(), tmp_path / "service", {"deploy": ["kubernetes"], "project_name": "Iris"}
+    )
+    folder = project / "deploy/kubernetes/components/prometheus"
+    rule = yaml.safe_load((folder / "prometheusrule.yaml").read_bytes())
+    assert rule["spec"] == yaml.safe_load(ALERTS.read_bytes())
+    listed = yaml.safe_load((folder / "kustomization.yaml").read_bytes())["resources"]
+    assert sorted(listed) == sorted(
+        path.name for path in folder.iterdir() if path.name != "kustomization.yaml"
+    )
 
 
 def compose(bench: Workbench) -> dict[str, Any]:

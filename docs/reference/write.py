@@ -7,10 +7,11 @@ and the errors of an emitted service.
 import inspect
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
+from prometheus_client import ProcessCollector
 from prometheus_client.metrics import MetricWrapperBase
 
 from inferplate.template.questions import read_choices, read_questions
@@ -18,11 +19,14 @@ from inferplate.template.source import template_root
 
 ROOT: Final = template_root()
 SERVICE: Final = ROOT / "template/service/src"
-sys.path.insert(0, str(SERVICE))
+sys.path[:0] = [str(SERVICE), str(ROOT / "tests")]
 
 import service.ops  # noqa: E402
 
 service.ops.__path__.append(str(ROOT / "template/handlers/predict/src/service/ops"))
+
+from promql import alerts as alerts_of_service  # noqa: E402
+from promql import used_by  # noqa: E402
 
 from service.core import errors as core_errors  # noqa: E402
 from service.ops import metrics  # noqa: E402
@@ -41,6 +45,20 @@ Environment variables of an emitted service, or lines of its file `.env`. One th
 unknown stops the start, with a line that names it. `python -m service settings` lists them with
 their values, your own among them.
 """
+_METRICS: Final = """\
+`/metrics` has them in the format of Prometheus, of all workers together; with
+`SERVICE_METRICS_PORT` on a port of its own. [Monitoring](../monitoring.md) says what to look at.
+With one worker, the page also has what prometheus-client says of the process and of Python
+(`process_*`, `python_*`).
+"""
+_ALERTS: Final = """\
+They are in `deploy/prometheus/alerts.yml`, and for the Prometheus operator in the component
+`prometheus` of `deploy/kubernetes`. No alert names a job.
+"""
+_UNUSED: Final = {
+    "process_virtual_memory_bytes": "None: resident memory says what is used.",
+}
+"""Why no alert and no panel uses a metric."""
 _ERRORS: Final = """\
 Outside `/v2` an error is a problem document (RFC 9457, `application/problem+json`), under `/v2` it
 is `{"error": "…"}`, under `/v1/embeddings` that of OpenAI. Each has the id of the request in
@@ -93,17 +111,74 @@ def settings() -> Iterator[str]:
 
 
 def metrics_page() -> Iterator[str]:
-    """Write the metrics of a service."""
+    """Write the metrics of a service, each with the alerts and the panels that use it.
+
+    Raises:
+        ValueError: no alert and no panel uses a metric, and nothing says why; or both is the case.
+    """
+    by_alert, by_panel = used_by()
     yield "# Metrics\n"
-    yield "`/metrics` has them in the format of Prometheus, of all workers together.\n"
-    yield "| metric | type | labels | what it counts |\n|---|---|---|---|"
+    yield _METRICS
+    yield "| metric | type | labels | unit | what it says | alerts | panels |"
+    yield "|---|---|---|---|---|---|---|"
+    for metric in (*_own_metrics(), *_process_metrics()):
+        alerts = ", ".join(f"`{name}`" for name in by_alert.get(metric.name, ()))
+        # A panel that is filtered by the model names the metric that knows the model.
+        of_metric = [
+            title
+            for title in by_panel.get(metric.name, ())
+            if metric.name != "inference_model_info" or title == "Model"
+        ]
+        reason = _UNUSED.get(metric.name, "")
+        if bool(alerts or of_metric) == bool(reason):
+            raise ValueError(f"{metric.name}: an alert or a panel uses it, or _UNUSED says why not")
+        labels = ", ".join(f"`{label}`" for label in metric.labels)
+        yield (
+            f"| `{metric.name}` | {metric.kind} | {labels} | {metric.unit} | {metric.text} "
+            f"| {alerts} | {', '.join(of_metric) or reason} |"
+        )
+    yield "\n## Alerts\n"
+    yield _ALERTS
+    for rule in alerts_of_service():
+        told = rule["annotations"]
+        yield f"### {rule['alert']}\n"
+        yield f"*{rule['labels']['severity']}, after {rule['for']}.* {told['summary']}."
+        yield f"{told['description']}\n"
+        yield f"What to do: {told['action']}\n"
+        yield f"```text\n{rule['expr'].strip()}\n```\n"
+
+
+class _Metric(NamedTuple):
+    """A metric as the page lists it."""
+
+    name: str
+    kind: str
+    labels: Sequence[str]
+    unit: str
+    text: str | None
+
+
+def _own_metrics() -> Iterator[_Metric]:
     for metric in vars(metrics).values():
-        if not isinstance(metric, MetricWrapperBase):
-            continue
-        name = metric._name + ("_total" if metric._type == "counter" else "")
-        labels = ", ".join(f"`{label}`" for label in metric._labelnames)
-        yield f"| `{name}` | {metric._type} | {labels} | {metric._documentation} |"
-    yield ""
+        if isinstance(metric, MetricWrapperBase):
+            name = metric._name + ("_total" if metric._type == "counter" else "")
+            kind, labels = metric._type or "", metric._labelnames
+            yield _Metric(name, kind, labels, _unit(name), metric._documentation)
+
+
+def _process_metrics() -> Iterator[_Metric]:
+    """Yield what the service sums up over the processes of its workers."""
+    found = {metric.name: metric for metric in ProcessCollector(registry=None).collect()}
+    for name in metrics._PROCESS_METRICS:
+        metric = found[name]
+        sample = name + ("_total" if metric.type == "counter" else "")
+        yield _Metric(sample, metric.type, (), _unit(sample), metric.documentation)
+
+
+def _unit(name: str) -> str:
+    """Return the unit of a metric, which is in its name; nothing for one that just counts."""
+    words = name.removesuffix("_total").split("_")
+    return next((unit for unit in ("seconds", "bytes", "rows") if unit in words), "")
 
 
 def errors() -> Iterator[str]:

@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import Final
 
 from inferplate.template.variants import Variant
+from inferplate_tools.errors import CheckFailed
 from inferplate_tools.verify.hygiene import tree
 from inferplate_tools.workbench import Workbench
 
@@ -24,6 +25,7 @@ FOREIGN_PLUGINS: Final = (
 
 _SECONDS: Final = 300
 _ROOM: Final = 2**30
+_FAILURE: Final = "failure.txt"
 _MANAGED: Final = "tests/managed"
 _FOR_MANAGED: Final = ("src/", f"{_MANAGED}/", "tests/conftest.py", "healthcheck.py")
 _REPLACED: Final = frozenset(
@@ -48,7 +50,8 @@ def check_stand_ins(bench: Workbench, variant: Variant) -> None:
     """Run the other emitted tests, once for all variants with the same files for them.
 
     They run where nothing else of a variant is: no model, runtime, server or file of the owner. So
-    what differs between variants with the same files cannot affect them.
+    what differs between variants with the same files cannot affect them. A failure is that of all
+    these variants.
     """
     files = _files_for_managed(bench.project(variant))
     digest = hashlib.sha256()
@@ -60,9 +63,14 @@ def check_stand_ins(bench: Workbench, variant: Variant) -> None:
             path = folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
-        _run_tests(bench, folder)
+        try:
+            _run_tests(bench, folder)
+        except CheckFailed as error:
+            (folder / _FAILURE).write_text(str(error), encoding="utf-8")
 
-    bench.once(f"stand-ins/{digest.hexdigest()}", make)
+    failure = bench.once(f"stand-ins/{digest.hexdigest()}", make) / _FAILURE
+    if failure.exists():
+        raise CheckFailed(failure.read_text(encoding="utf-8"))
 
 
 def _files_for_managed(project: Path) -> dict[str, bytes]:

@@ -1,36 +1,54 @@
 """Metrics in Prometheus' format."""
 
 import asyncio
+import gzip
+import json
+import os
+import platform
 import re
+import subprocess
+import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from managed.conftest import Serve
-from managed.support import INFER, Doubler, ask
+from managed.support import INFER, Doubler, ask, rows
+from service.core.request_context import RequestContext
 from service.ops import metrics, process
-from service.ops.metrics import Durations
+from service.ops.metrics import BulkHistogram
+from service.web.request_cycle import RequestCycle
+from service.web.service_info import service_info
 
 pytestmark = pytest.mark.anyio
 
 
+ROUTE = 'route="/v2/models/{name}/infer"'
+MODEL = 'model="doubler",version="1"'
+
+
 async def test_metrics(serve: Serve) -> None:
     samples = {
-        'http_requests_total{method="POST",route="/v2/models/{name}/infer",status="200"}': 1,
-        'http_request_duration_seconds_count{route="/v2/models/{name}/infer"}': 2,
-        'http_requests_total{method="GET",route="unmatched",status="404"}': 1,
+        f'http_requests_total{{method="POST",{ROUTE},status="200"}}': 1,
+        f'http_request_duration_seconds_count{{{ROUTE},status_class="2xx"}}': 1,
+        f'http_request_duration_seconds_count{{{ROUTE},status_class="4xx"}}': 1,
+        'http_requests_total{method="GET",route="unmatched",status="404"}': 2,
+        'http_request_duration_seconds_count{route="unmatched",status_class="4xx"}': 2,
         'inference_rejected_total{reason="malformed"}': 1,
-        "inference_batch_rows_sum": 2,
-        "inference_duration_seconds_count": 1,
-        "inference_queue_wait_seconds_count": 1,
+        f"inference_batch_rows_sum{{{MODEL}}}": 2,
+        f'inference_duration_seconds_count{{batch_size="2",{MODEL}}}': 1,
+        f"inference_queue_wait_seconds_count{{{MODEL}}}": 1,
     }
     async with serve(Doubler()) as service:
         before = await page(service.client)
         await ask(service, 1, 2)
         await service.client.post(INFER, json={})
         await service.client.get("/no/such/path")
+        await service.client.get("/no/other/path")
         after = await page(service.client)
     for sample, growth in samples.items():
         assert value(after, sample) - value(before, sample) == growth, sample
@@ -39,6 +57,173 @@ async def test_metrics(serve: Serve) -> None:
     assert value(after, "inference_queue_rows") == 0
     assert value(after, "http_requests_in_flight") == 1
     assert "# HELP inference_queue_rows " in after
+    assert "/no/" not in after
+
+
+async def test_what_the_service_is_made_of(serve: Serve) -> None:
+    async with serve(Doubler()) as service:
+        (line,) = re.findall(r"^inference_build_info\{.*", await page(service.client), re.MULTILINE)
+    labels = dict(re.findall(r'(\w+)="([^"]+)"', line))
+    info = service_info()
+    assert (labels["service"], labels["version"]) == (info.distribution, info.version)
+    assert labels["python"] == platform.python_version()
+    assert labels["framework"] in ("fastapi", "litestar", "ninja")
+    assert labels.keys() == {"service", "version", "framework", "runtime", "server", "python"}
+    assert line.endswith(" 1.0")
+
+
+REQUEST, RESPONSE = "http_request_size_bytes", "http_response_size_bytes"
+
+
+async def test_sizes_are_those_on_the_wire(serve: Serve) -> None:
+    document = rows(*range(100, 1100))
+    packed = gzip.compress(json.dumps(document).encode())
+    headers = {"content-type": "application/json", "content-encoding": "gzip"}
+    async with serve(Doubler()) as service:
+        before = await page(service.client)
+        request = service.client.build_request("POST", INFER, content=packed, headers=headers)
+        request.headers["accept-encoding"] = "gzip"
+        response = await service.client.send(request, stream=True)
+        sent = sum([len(part) async for part in response.aiter_raw()])
+        assert (response.status_code, response.headers["content-encoding"]) == (200, "gzip")
+        after = await page(service.client)
+    assert grown(before, after, REQUEST) == (1, len(packed))
+    assert grown(before, after, RESPONSE) == (1, sent)
+    assert sent == int(response.headers["content-length"])
+
+
+async def test_size_of_a_body_in_parts_that_does_not_tell_its_length(serve: Serve) -> None:
+    parts = [b'{"inputs": [', b" " * 3000, b"]}"]
+
+    async def sent_in_parts() -> AsyncIterator[bytes]:
+        for part in parts:
+            yield part
+
+    async with serve(Doubler()) as service:
+        before = await page(service.client)
+        response = await service.client.post(
+            INFER, content=sent_in_parts(), headers={"content-type": "application/json"}
+        )
+        after = await page(service.client)
+    assert response.status_code == 400
+    assert grown(before, after, REQUEST) == (1, sum(map(len, parts)))
+    assert grown(before, after, RESPONSE) == (1, len(response.content))
+    bucket = f'{REQUEST}_bucket{{le="%d.0",{ROUTE}}}'
+    assert value(after, bucket % 1024) == value(before, bucket % 1024)
+    assert value(after, bucket % 4096) == value(before, bucket % 4096) + 1
+
+
+async def test_size_of_a_response_that_is_sent_in_pieces(serve: Serve) -> None:
+    document = rows(*[1 / 3] * 60_000)
+    async with serve(Doubler(), max_batch_size=60_000, max_queue_size=60_000) as service:
+        before = await page(service.client)
+        response = await service.client.post(
+            INFER, json=document, headers={"accept-encoding": "identity"}
+        )
+        after = await page(service.client)
+    assert response.status_code == 200
+    assert "content-length" not in response.headers
+    assert len(response.content) > 2**20
+    assert grown(before, after, RESPONSE) == (1, len(response.content))
+
+
+async def test_head_sends_no_body(serve: Serve) -> None:
+    async with serve(Doubler()) as service:
+        before = await page(service.client)
+        assert (await service.client.head("/openapi.json")).status_code == 200
+        after = await page(service.client)
+    assert grown(before, after, RESPONSE, 'route="/openapi.json"') == (1, 0)
+
+
+@pytest.mark.parametrize(("cut", "counted"), [(False, 5), (True, 0)])
+async def test_size_of_a_file_that_the_server_sends(
+    tmp_path: Path, cut: bool, counted: int
+) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(b"12345")
+    messages: list[Any] = []
+
+    async def send(message: Any) -> None:
+        messages.append(message)
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": b""}
+
+    context = RequestContext(60)
+    cycle = RequestCycle(
+        context,
+        receive,
+        send,
+        is_head=False,
+        http_version="2",
+        length=0,
+        draining=lambda: False,
+    )
+    await cycle.send({"type": "http.response.start", "status": 200})
+    if cut:
+        context.cancel()
+    await cycle.send({"type": "http.response.pathsend", "path": str(file)})
+    assert (len(messages), cycle.sent) == (1 if cut else 2, counted)
+
+
+@pytest.mark.parametrize(("status", "label"), [(0, "none"), (204, "2xx"), (499, "4xx")])
+def test_durations_are_by_class_of_status(status: int, label: str) -> None:
+    metrics.record_answer("GET", f"/{status}", status, 0.5, 0, 0)
+    metrics.publish(0, 0)
+    now = metrics.generate_latest(metrics.REGISTRY).decode()
+    labels = f'route="/{status}",status_class="{label}"'
+    assert value(now, f"http_request_duration_seconds_sum{{{labels}}}") == 0.5
+
+
+@pytest.mark.parametrize(
+    ("rows", "label"),
+    [(1, "1"), (2, "2"), (3, "4"), (4, "4"), (5, "8"), (1024, "1024"), (1025, "+Inf")],
+)
+def test_time_in_the_model_is_by_size_of_batch(rows: int, label: str) -> None:
+    sample = f'inference_duration_seconds_sum{{batch_size="{label}",model="m",version="{rows}"}}'
+    metrics.ModelMetrics("m", str(rows)).record_batch(rows, 0.5, [0.25, 0.25])
+    now = metrics.generate_latest(metrics.REGISTRY).decode()
+    assert value(now, sample) == 0.5
+    waits = f'inference_queue_wait_seconds_sum{{model="m",version="{rows}"}}'
+    assert value(now, waits) == 0.5
+
+
+def test_a_worker_that_died_leaves_its_counts_and_no_gauges(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(process.METRICS_DIRECTORY, str(tmp_path))
+    code = """
+from service.ops import metrics
+metrics.record_model("m", "1", "test", 8)
+metrics.record_build("s", "1.2.3")
+metrics.record_answer("GET", "/", 200, 0.5, 3, 5)
+metrics.publish(1, 2)
+print("there", flush=True)
+input()
+"""
+    with subprocess.Popen(  # noqa: S603 - this Python
+        [sys.executable, "-c", code],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        text=True,
+    ) as worker:
+        assert worker.stdout is not None
+        assert worker.stdout.readline() == "there\n"
+        alive = asyncio.run(metrics.render()).decode()
+        worker.kill()
+    dead = asyncio.run(metrics.render()).decode()
+    gone = (
+        *("inference_ready_workers", "inference_queue_rows", "inference_max_batch_size"),
+        *("inference_model_info", "inference_build_info", "http_requests_in_flight"),
+    )
+    for name in gone:
+        assert re.search(rf"^{name}[ {{]", alive, re.MULTILINE), name
+        assert not re.search(rf"^{name}[ {{]", dead, re.MULTILINE), name
+    for page_ in (alive, dead):
+        assert value(page_, 'http_requests_total{method="GET",route="/",status="200"}') == 1
+        assert value(page_, f'{REQUEST}_sum{{route="/"}}') == 3
+        assert value(page_, f'{RESPONSE}_sum{{route="/"}}') == 5
 
 
 async def test_metrics_of_a_worker_that_just_starts_are_waited_for(
@@ -57,16 +242,19 @@ async def test_metrics_of_a_worker_that_just_starts_are_waited_for(
 def test_durations_observed_at_once_count_like_one_by_one() -> None:
     values = [0.0, 0.25, 0.3, 0.5, 0.5, 1.0, 7.5, 64.0]  # also at a bound, and beyond the last
 
+    def histogram(registry: CollectorRegistry) -> BulkHistogram:
+        return BulkHistogram("d", "D.", ["route"], registry=registry, buckets=(0.25, 0.5, 1, 8))
+
     def observed(*batches: list[float]) -> bytes:
         registry = CollectorRegistry()
-        durations = Durations("d", "D.", ["route"], registry=registry, buckets=(0.25, 0.5, 1, 8))
+        durations = histogram(registry)
         for batch in batches:
             durations.labels("a").observe_all(batch)
         return generate_latest(registry)
 
     def observed_one_by_one() -> bytes:
         registry = CollectorRegistry()
-        durations = Durations("d", "D.", ["route"], registry=registry, buckets=(0.25, 0.5, 1, 8))
+        durations = histogram(registry)
         for value in values:
             durations.labels("a").observe(value)
         return generate_latest(registry)
@@ -85,3 +273,12 @@ async def page(client: httpx.AsyncClient) -> str:
 def value(page: str, sample: str) -> float:
     found = re.search(rf"^{re.escape(sample)} (\S+)$", page, re.MULTILINE)
     return float(found[1]) if found else 0.0
+
+
+def grown(before: str, after: str, metric: str, route: str = ROUTE) -> tuple[float, float]:
+    """Return how many values a histogram got between two pages, and their sum."""
+    count, total = (f"{metric}_{part}{{{route}}}" for part in ("count", "sum"))
+    return (
+        value(after, count) - value(before, count),
+        value(after, total) - value(before, total),
+    )

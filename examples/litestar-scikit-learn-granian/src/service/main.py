@@ -9,12 +9,14 @@ from service.core.engine import Engine
 from service.core.predictor import Predictor
 from service.core.resources import Resources
 from service.interfaces import Framework, Runtime
+from service.ops import metrics
 from service.ops.logs import configure_logging
 from service.ops.settings import Settings, load_settings
 from service.predict import Instance, Prediction, to_predictions, to_tensors
 from service.settings import own_settings
 from service.web.predict_front import PredictFront
 from service.web.predict_schema import PredictRequest, PredictResponse
+from service.web.service_info import service_info
 
 
 def create_app(
@@ -38,4 +40,5 @@ def create_app(
 settings = load_settings()
 own_settings()
 configure_logging(settings)
+metrics.record_build(service_info().distribution, service_info().version)
 app = create_app(settings)

@@ -156,7 +156,7 @@ async def test_it_is_counted_by_its_route(serve: Serve) -> None:
         after = (await service.client.get("/metrics")).text
     for sample, growth in (
         ('http_requests_total{method="POST",route="/predict",status="200"}', 1),
-        ("inference_batch_rows_sum", 2),
+        ('inference_batch_rows_sum{model="doubler",version="1"}', 2),
     ):
         assert value(after, sample) - value(before, sample) == growth, sample
 

@@ -67,7 +67,7 @@ def test_unix_socket(tmp_path: Path) -> None:
             bind(settings)
     path.unlink()
     path.touch()
-    with pytest.raises(FileExistsError, match="no socket"):
+    with pytest.raises(FileExistsError, match="not a socket"):
         bind(settings)
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final
 
 from service.core.errors import DeadlineExceeded, RequestCancelled, ServiceError
@@ -22,7 +23,8 @@ class RequestCycle:
     request announces, None if it does not tell how many. ``draining``: whether the service drains,
     so that clients must not reuse their connections. ``route``: the template of the path, for
     metrics. ``status``: zero until the response begins. ``body_bytes``: those of the request that
-    are in memory. ``http_version``: such as 1.1.
+    are in memory. ``received``, ``sent``: the bytes of the bodies on the wire, compressed as they
+    are. ``http_version``: such as 1.1.
     """
 
     def __init__(
@@ -40,6 +42,8 @@ class RequestCycle:
         self.route = "unmatched"
         self.status = 0
         self.body_bytes = 0
+        self.received = 0
+        self.sent = 0
         self._ended: float | None = None
         self._headers: Final = [
             (b"server", b"inference"),
@@ -94,7 +98,9 @@ class RequestCycle:
             raise DeadlineExceeded from None
         finally:
             self._reading = False
-        self._complete = message["type"] == "http.request" and not message.get("more_body", False)
+        if message["type"] == "http.request":
+            self.received += len(message.get("body", b""))
+            self._complete = not message.get("more_body", False)
         return message
 
     def replay(
@@ -120,6 +126,8 @@ class RequestCycle:
                 self._ended = time.monotonic()
             if self._is_head:
                 message = {**message, "body": b""}
+            elif not self.context.cancelled:
+                self.sent += _size(message)
         if not self.context.cancelled:
             await self._send(message)
 
@@ -132,7 +140,10 @@ class RequestCycle:
             return
         start = {"type": "http.response.start", "status": status}
         await self._send({**start, "headers": [*headers, length, *added]})
-        await self._send({"type": "http.response.body", "body": b"" if self._is_head else body})
+        if self._is_head:
+            body = b""
+        self.sent = len(body)
+        await self._send({"type": "http.response.body", "body": body})
 
     def add_headers(self, headers: Headers) -> None:
         """Add headers that the response has, whoever makes it."""
@@ -214,3 +225,10 @@ class RequestCycle:
         self.context.cancel()
         if self._disconnected is not None:
             self._disconnected.set()
+
+
+def _size(message: Message) -> int:
+    """Return how many bytes of a body a message of the response sends."""
+    if message["type"] == "http.response.pathsend":
+        return Path(message["path"]).stat().st_size
+    return len(message.get("body", b""))

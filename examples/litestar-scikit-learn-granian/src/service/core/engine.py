@@ -122,6 +122,7 @@ class Engine:
         self.batched = verdict.batched
         largest = self._largest_batch(verdict)
         self.max_batch_size = largest
+        model = self.model
         limits = Limits(
             largest, settings.max_batch_delay, settings.max_queue_size, settings.max_queue_bytes
         )
@@ -134,8 +135,8 @@ class Engine:
             pads_texts=self._signature.pads_texts,
             batch_seconds=verdict.timings.get(largest, 0.0),
             on_failure=lambda failure: self.leave(str(failure), failure.__cause__),
+            on_batch=metrics.ModelMetrics(model.name, model.version).record_batch,
         )
-        model = self.model
         metrics.record_model(model.name, model.version, self._runtime.RUNTIME, largest)
         gc.freeze()  # what exists now stays: later collections need not look at it
         gc.set_threshold(_GC_THRESHOLD)

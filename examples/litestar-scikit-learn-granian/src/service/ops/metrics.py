@@ -3,13 +3,16 @@
 import asyncio
 import contextlib
 import functools
+import json
 import os
+import platform
 import struct
 from bisect import bisect_left
 from collections import Counter as Tally
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from typing import Final
+from importlib import resources
+from typing import Final, NamedTuple
 
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
@@ -35,6 +38,10 @@ _READ_PAUSE: Final = 0.02
 """Seconds between two attempts to read the metrics of the workers."""
 _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _ROWS: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+_BATCH_SIZES: Final = (*map(str, _ROWS), "+Inf")
+"""Values of the label `batch_size`: the batch has at most so many rows, and over half of them."""
+_BYTES: Final = tuple(256 * 4**power for power in range(10))
+"""From 256 bytes to 64 MiB."""
 _PROCESS_METRICS: Final = (
     "process_cpu_seconds",
     "process_open_fds",
@@ -45,7 +52,7 @@ _PROCESS_METRICS: Final = (
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
-class Durations(Histogram):
+class BulkHistogram(Histogram):
     """A histogram that takes many values at once, at a tenth of the cost of one at a time.
 
     prometheus-client has no public way to do this: `tests/managed/test_metrics.py` fails when a
@@ -53,7 +60,7 @@ class Durations(Histogram):
     """
 
     def observe_all(self, values: Sequence[float]) -> None:
-        """Observe values, in seconds."""
+        """Observe values."""
         self._sum.inc(sum(values))
         buckets = Tally([bisect_left(self._upper_bounds, value) for value in values])
         for bucket, count in buckets.items():
@@ -61,11 +68,32 @@ class Durations(Histogram):
 
 
 _http_requests = Counter("http_requests_total", "Requests answered.", ["method", "route", "status"])
-_http_duration = Durations(
-    "http_request_duration_seconds", "Arrival to answer.", ["route"], buckets=_SECONDS
+_http_duration = BulkHistogram(
+    "http_request_duration_seconds",
+    "Arrival to answer.",
+    ["route", "status_class"],
+    buckets=_SECONDS,
+)
+_request_size = BulkHistogram(
+    "http_request_size_bytes",
+    "Bytes of the body that arrived, compressed as it was.",
+    ["route"],
+    buckets=_BYTES,
+)
+_response_size = BulkHistogram(
+    "http_response_size_bytes",
+    "Bytes of the body that was sent, compressed as it was.",
+    ["route"],
+    buckets=_BYTES,
 )
 _rejected = Counter(
     "inference_rejected_total", "Requests that got no prediction, by reason.", ["reason"]
+)
+_build_info = Gauge(
+    "inference_build_info",
+    "What the service is made of; always 1.",
+    ["service", "version", "framework", "runtime", "server", "python"],
+    multiprocess_mode="livemax",
 )
 _model_info = Gauge(
     "inference_model_info",
@@ -73,8 +101,9 @@ _model_info = Gauge(
     ["name", "version", "runtime"],
     multiprocess_mode="livemax",
 )
-_answers = defaultdict[tuple[str, str, int], list[float]](list)
-"""Seconds of each answered request, by method, route and status, until they are published."""
+_answers = defaultdict[tuple[str, str, int], list[tuple[float, int, int]]](list)
+"""Seconds, and bytes in and out, of each answered request, by method, route and status, until they
+are published."""
 _http_in_flight = Gauge(
     "http_requests_in_flight", "Requests being answered.", multiprocess_mode="livesum"
 )
@@ -84,15 +113,23 @@ READY: Final = Gauge(
 _queue_rows = Gauge(
     "inference_queue_rows", "Rows that wait for the model.", multiprocess_mode="livesum"
 )
-QUEUE_WAIT: Final = Durations(
-    "inference_queue_wait_seconds", "Arrival in the queue to start of the batch.", buckets=_SECONDS
+_queue_wait = BulkHistogram(
+    "inference_queue_wait_seconds",
+    "Arrival in the queue to start of the batch.",
+    ["model", "version"],
+    buckets=_SECONDS,
 )
-BATCH_ROWS: Final = Histogram("inference_batch_rows", "Rows that ran together.", buckets=_ROWS)
+_batch_rows = Histogram(
+    "inference_batch_rows", "Rows that ran together.", ["model", "version"], buckets=_ROWS
+)
 _max_batch_size = Gauge(
     "inference_max_batch_size", "Rows that may run together.", multiprocess_mode="livemax"
 )
-INFERENCE_DURATION: Final = Histogram(
-    "inference_duration_seconds", "Time in the model, a batch.", buckets=_SECONDS
+_inference_duration = Histogram(
+    "inference_duration_seconds",
+    "Time in the model, a batch.",
+    ["model", "version", "batch_size"],
+    buckets=_SECONDS,
 )
 
 
@@ -113,19 +150,60 @@ class _WorkerProcesses(Collector):
                 yield metrics[0]
 
 
-def record_answer(method: str, route: str, status: int, seconds: float) -> None:
-    """Record an answered request, for the next `publish`."""
-    _answers[method, route, status].append(seconds)
+class ModelMetrics:
+    """The metrics of the batches of one model."""
+
+    def __init__(self, name: str, version: str) -> None:
+        self._model: Final = (name, version)
+        self._rows: Final = _batch_rows.labels(name, version)
+        self._queue_wait: Final = _queue_wait.labels(name, version)
+        self._durations: Final = dict[int, Histogram]()
+        """By the place of their batch size among all."""
+
+    def record_batch(self, rows: int, seconds: float, waits: Sequence[float]) -> None:
+        """Record a batch that ran. ``waits``: the seconds that each part of it was in the queue."""
+        self._rows.observe(rows)
+        place = min((rows - 1).bit_length(), len(_ROWS))
+        if place not in self._durations:
+            size = _BATCH_SIZES[place]
+            self._durations[place] = _inference_duration.labels(*self._model, size)
+        self._durations[place].observe(seconds)
+        self._queue_wait.observe_all(waits)
+
+
+def record_answer(
+    method: str, route: str, status: int, seconds: float, received: int, sent: int
+) -> None:
+    """Record an answered request, for the next `publish`.
+
+    ``status``: zero if no response began. ``received``, ``sent``: bytes of the two bodies.
+    """
+    _answers[method, route, status].append((seconds, received, sent))
 
 
 def publish(in_flight: int, queue_rows: int) -> None:
     """Update the metrics that would cost too much to update with every request."""
     _http_in_flight.set(in_flight)
     _queue_rows.set(queue_rows)
-    for (method, route, status), seconds in _answers.items():
-        _requests_counter(method, route, status).inc(len(seconds))
-        _duration_histogram(route).observe_all(seconds)
+    for (method, route, status), answers in _answers.items():
+        seconds, received, sent = zip(*answers, strict=True)
+        of_answer = _answer_metrics(method, route, status)
+        of_answer.requests.inc(len(answers))
+        of_answer.duration.observe_all(seconds)
+        of_answer.request_size.observe_all(received)
+        of_answer.response_size.observe_all(sent)
     _answers.clear()
+
+
+def record_build(service: str, version: str) -> None:
+    """Publish what the service is made of, by its answers to the template's questions.
+
+    ``service``, ``version``: those of the installed package.
+    """
+    text = resources.files("service.ops").joinpath("build_info.json").read_text(encoding="utf-8")
+    _build_info.labels(
+        service=service, version=version, python=platform.python_version(), **json.loads(text)
+    ).set(1)
 
 
 def record_rejection(reason: str) -> None:
@@ -156,14 +234,24 @@ async def render() -> bytes:
     return generate_latest(registry)
 
 
-@functools.cache
-def _requests_counter(method: str, route: str, status: int) -> Counter:
-    return _http_requests.labels(method, route, status)
+class _AnswerMetrics(NamedTuple):
+    """What is counted of an answered request."""
+
+    requests: Counter
+    duration: BulkHistogram
+    request_size: BulkHistogram
+    response_size: BulkHistogram
 
 
 @functools.cache
-def _duration_histogram(route: str) -> Durations:
-    return _http_duration.labels(route)
+def _answer_metrics(method: str, route: str, status: int) -> _AnswerMetrics:
+    status_class = f"{status // 100}xx" if status else "none"
+    return _AnswerMetrics(
+        _http_requests.labels(method, route, status),
+        _http_duration.labels(route, status_class),
+        _request_size.labels(route),
+        _response_size.labels(route),
+    )
 
 
 @functools.cache

@@ -239,7 +239,9 @@ class Front:
             self._bodies.release(cycle)
             del self._in_flight[cycle]
             seconds = cycle.seconds
-            metrics.record_answer(method, cycle.route, cycle.status, seconds)
+            metrics.record_answer(
+                method, cycle.route, cycle.status, seconds, cycle.received, cycle.sent
+            )
             self._log_access(method, asked, cycle, seconds)
 
     def _is_owners(self, path: str) -> bool:

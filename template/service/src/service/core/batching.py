@@ -40,7 +40,6 @@ from service.core.request_context import RequestContext
 from service.core.run import Run, check_rows
 from service.core.tensors import Array, Tensors, join, layout, split
 from service.core.text_lengths import length_classes
-from service.ops import metrics
 
 Outcome = Tensors | Exception
 
@@ -133,7 +132,8 @@ class Batcher:
     ``run`` is called in the model's thread, with tensors of equally many rows. If ``batchable`` is
     false, every request runs alone. ``pads_texts``: whether texts of like length run together only.
     ``batch_seconds``: what a full batch takes, if that is known.
-    ``on_failure`` is called, in the event loop, when the model can run no more.
+    ``on_failure`` is called, in the event loop, when the model can run no more, and ``on_batch``
+    after each batch: with its rows, the seconds in the model, and those that each part waited.
     """
 
     def __init__(
@@ -146,6 +146,7 @@ class Batcher:
         pads_texts: bool = False,
         batch_seconds: float = 0.0,
         on_failure: Callable[[ModelStopped], object] = lambda failure: None,
+        on_batch: Callable[[int, float, Sequence[float]], object] = lambda *_: None,
     ) -> None:
         self._run: Final = run
         self._thread: Final = thread
@@ -153,6 +154,7 @@ class Batcher:
         self._batchable: Final = batchable
         self._pads_texts: Final = pads_texts
         self._on_failure: Final = on_failure
+        self._on_batch: Final = on_batch
         self._loop: Final = asyncio.get_running_loop()
         self._groups: Final = OrderedDict[Hashable, OrderedDict[_Part, None]]()
         self._queued_rows = 0
@@ -435,9 +437,8 @@ class Batcher:
         cycle: float,
         stopped: ModelStopped | None,
     ) -> None:
-        metrics.BATCH_ROWS.observe(batch.rows)
-        metrics.INFERENCE_DURATION.observe(seconds)
-        metrics.QUEUE_WAIT.observe_all([began - part.request.queued_at for part in batch.parts])
+        waits = [began - part.request.queued_at for part in batch.parts]
+        self._on_batch(batch.rows, seconds, waits)
         self._pace.learn(batch.rows, cycle, busy=batch.busy)
         with self._lock:
             self._running_rows -= batch.rows

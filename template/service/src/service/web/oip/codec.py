@@ -32,15 +32,16 @@ _BLOCKING_BYTES: Final = 2**20
 """More of binary data leaves the event loop."""
 _INTEGER: Final = frozenset({int})
 _LARGEST: Final = {
-    dtype: float(np.finfo(dtype).max) for dtype in DTYPES.values() if dtype.kind == "f"
+    datatype: float(np.finfo(dtype).max) for datatype, dtype in DTYPES.items() if dtype.kind == "f"
 }
-_JSON_TYPES: Final = {
+_TYPES_OF_KIND: Final = {
     "b": frozenset({bool}),
     "i": _INTEGER,
     "u": _INTEGER,
     "f": frozenset({int, float, NoneType}),
     "O": frozenset({str}),
 }
+_JSON_TYPES: Final = {datatype: _TYPES_OF_KIND[dtype.kind] for datatype, dtype in DTYPES.items()}
 
 
 class RequestedOutput(NamedTuple):
@@ -336,31 +337,28 @@ async def _decode_tensor(
 
 def _from_json(name: str, datatype: str, shape: list[int], data: Any) -> Array:
     flat = _flatten(name, shape, data)
-    dtype = DTYPES[datatype]
-    if not _JSON_TYPES[dtype.kind].issuperset(map(type, flat)):
+    types = set(map(type, flat))
+    if not _JSON_TYPES[datatype].issuperset(types):
         raise InvalidTensors(f"The input '{name}' has data that is not {datatype}.")
     if datatype == "BYTES":
         return _object_array([text.encode() for text in flat]).reshape(shape)
-    largest = _LARGEST.get(dtype)
+    dtype = DTYPES[datatype]
+    largest = _LARGEST.get(datatype)
     try:
-        array: Array = np.array(flat, dtype=dtype if largest is None else np.float64)
+        if largest is None:
+            array: Array = np.array(flat, dtype=dtype)
+        elif len(flat) < _FEW and NoneType not in types:  # faster than NumPy's overhead
+            if flat and not -largest <= min(flat) <= max(flat) <= largest:
+                raise _out_of_range(name, datatype)
+            array = np.array(flat, dtype=dtype)
+        else:
+            array = np.array(flat, dtype=np.float64)  # None becomes NaN, which has no range
+            if (np.abs(array) > largest).any():
+                raise _out_of_range(name, datatype)
+            array = array.astype(dtype, copy=False)
     except OverflowError:
         raise _out_of_range(name, datatype) from None
-    if largest is not None:
-        if not _is_within(largest, flat, array):
-            raise _out_of_range(name, datatype)
-        array = array.astype(dtype, copy=False)
     return array.reshape(shape)
-
-
-def _is_within(largest: float, numbers: list[Any], array: Array) -> bool:
-    """Return whether all numbers, given as a list and as an array, are in the range.
-
-    None, which is NaN in the array, has no range.
-    """
-    if len(numbers) < _FEW and None not in numbers:  # faster than NumPy's overhead
-        return not numbers or -largest <= min(numbers) <= max(numbers) <= largest
-    return not (np.abs(array) > largest).any()
 
 
 def _flatten(name: str, shape: list[int], data: Any) -> list[Any]:
@@ -413,7 +411,7 @@ async def _split_elements(name: str, buffer: memoryview, count: int) -> AsyncIte
 
 def _to_json(name: str, array: Array) -> Any:
     """Return what becomes the JSON of an array with one dimension."""
-    if array.dtype == np.float16:
+    if array.dtype.char == "e":
         raise InvalidTensors(f"The output '{name}' is FP16: request it as binary data.")
     if array.dtype.kind != "O":
         return array
