@@ -229,11 +229,12 @@ def unknown(document: dict[str, Any]) -> set[str]:
     """
     ServeDeploySchema.model_validate(document)
     application, *_ = document["applications"]
-    return (
-        (document.keys() - ServeDeploySchema.model_fields.keys())
-        | (document["http_options"].keys() - HTTPOptionsSchema.model_fields.keys())
-        | (application.keys() - ServeApplicationSchema.model_fields.keys())
+    known = (
+        (document, ServeDeploySchema),
+        (document["http_options"], HTTPOptionsSchema),
+        (application, ServeApplicationSchema),
     )
+    return {name for given, schema in known for name in given if name not in schema.model_fields}
 
 
 def test_one_command_serves_and_finishes_what_it_has(
