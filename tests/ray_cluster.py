@@ -31,7 +31,7 @@ from inferplate_tools.service import answers_ready, wait_until
 CLIENTS: Final = 5
 """Of each node's proxy."""
 TOLERANCE: Final = 0.02
-SECONDS: Final = 40.0
+SECONDS: Final = 120.0
 SETTINGS: Final = {
     "SERVICE_ACCESS_LOG": "all",
     "SERVICE_DRAIN_DELAY": "0",
@@ -159,8 +159,8 @@ def answers(pid: int, path: str) -> int:
 
 @contextmanager
 def cluster_of_one() -> Iterator[Cluster]:
-    """Start a cluster that has a head; it notices a dead node within two seconds."""
-    config = {"health_check_period_ms": 500, "health_check_failure_threshold": 3}
+    """Start a cluster that has a head; it notices a dead node within five seconds."""
+    config = {"health_check_period_ms": 1000, "health_check_failure_threshold": 5}
     head = {"num_cpus": 3, "node_ip_address": HOST, "include_dashboard": False}
     cluster = Cluster(initialize_head=True, head_node_args={**head, "_system_config": config})
     try:
