@@ -187,7 +187,7 @@ ANOTHER_JOB = 'job="node", instance="10.0.0.1:9100", namespace="shop"'
 
 def series(metric: str, target: str = TARGET, **labels: object) -> str:
     matchers = [target, *(f'{name}="{value}"' for name, value in labels.items())]
-    return f"{metric}{{{', '.join(matchers)}}}"
+    return metric + "{" + ", ".join(matchers) + "}"
 
 
 def requests(status: int) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 
 import httpx
 import pytest
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import REGISTRY, CollectorRegistry, generate_latest
 
 from managed.conftest import Serve
 from managed.support import INFER, Doubler, ask, rows
@@ -27,21 +27,22 @@ from service.web.service_info import service_info
 pytestmark = pytest.mark.anyio
 
 
-ROUTE = 'route="/v2/models/{name}/infer"'
-MODEL = 'model="doubler",version="1"'
+ROUTE = "/v2/models/{name}/infer"
+DOUBLER = {"model": "doubler", "version": "1"}
 
 
 async def test_metrics(serve: Serve) -> None:
+    requests, duration = "http_requests_total", "http_request_duration_seconds_count"
     samples = {
-        f'http_requests_total{{method="POST",{ROUTE},status="200"}}': 1,
-        f'http_request_duration_seconds_count{{{ROUTE},status_class="2xx"}}': 1,
-        f'http_request_duration_seconds_count{{{ROUTE},status_class="4xx"}}': 1,
-        'http_requests_total{method="GET",route="unmatched",status="404"}': 2,
-        'http_request_duration_seconds_count{route="unmatched",status_class="4xx"}': 2,
-        'inference_rejected_total{reason="malformed"}': 1,
-        f"inference_batch_rows_sum{{{MODEL}}}": 2,
-        f'inference_duration_seconds_count{{batch_size="2",{MODEL}}}': 1,
-        f"inference_queue_wait_seconds_count{{{MODEL}}}": 1,
+        sample(requests, method="POST", route=ROUTE, status=200): 1,
+        sample(duration, route=ROUTE, status_class="2xx"): 1,
+        sample(duration, route=ROUTE, status_class="4xx"): 1,
+        sample(requests, method="GET", route="unmatched", status=404): 2,
+        sample(duration, route="unmatched", status_class="4xx"): 2,
+        sample("inference_rejected_total", reason="malformed"): 1,
+        sample("inference_batch_rows_sum", **DOUBLER): 2,
+        sample("inference_duration_seconds_count", batch_size=2, **DOUBLER): 1,
+        sample("inference_queue_wait_seconds_count", **DOUBLER): 1,
     }
     async with serve(Doubler()) as service:
         before = await page(service.client)
@@ -50,8 +51,8 @@ async def test_metrics(serve: Serve) -> None:
         await service.client.get("/no/such/path")
         await service.client.get("/no/other/path")
         after = await page(service.client)
-    for sample, growth in samples.items():
-        assert value(after, sample) - value(before, sample) == growth, sample
+    for name, growth in samples.items():
+        assert value(after, name) - value(before, name) == growth, name
     assert value(after, 'inference_model_info{name="doubler",runtime="test",version="1"}') == 1
     assert value(after, "inference_ready_workers") == 1
     assert value(after, "inference_queue_rows") == 0
@@ -108,9 +109,9 @@ async def test_size_of_a_body_in_parts_that_does_not_tell_its_length(serve: Serv
     assert response.status_code == 400
     assert grown(before, after, REQUEST) == (1, sum(map(len, parts)))
     assert grown(before, after, RESPONSE) == (1, len(response.content))
-    bucket = f'{REQUEST}_bucket{{le="%d.0",{ROUTE}}}'
-    assert value(after, bucket % 1024) == value(before, bucket % 1024)
-    assert value(after, bucket % 4096) == value(before, bucket % 4096) + 1
+    for bound, growth in ((1024, 0), (4096, 1)):
+        bucket = sample(f"{REQUEST}_bucket", le=f"{bound}.0", route=ROUTE)
+        assert value(after, bucket) - value(before, bucket) == growth
 
 
 async def test_size_of_a_response_that_is_sent_in_pieces(serve: Serve) -> None:
@@ -132,7 +133,7 @@ async def test_head_sends_no_body(serve: Serve) -> None:
         before = await page(service.client)
         assert (await service.client.head("/openapi.json")).status_code == 200
         after = await page(service.client)
-    assert grown(before, after, RESPONSE, 'route="/openapi.json"') == (1, 0)
+    assert grown(before, after, RESPONSE, "/openapi.json") == (1, 0)
 
 
 @pytest.mark.parametrize(("cut", "counted"), [(False, 5), (True, 0)])
@@ -170,9 +171,9 @@ async def test_size_of_a_file_that_the_server_sends(
 def test_durations_are_by_class_of_status(status: int, label: str) -> None:
     metrics.record_answer("GET", f"/{status}", status, 0.5, 0, 0)
     metrics.publish(0, 0)
-    now = metrics.generate_latest(metrics.REGISTRY).decode()
-    labels = f'route="/{status}",status_class="{label}"'
-    assert value(now, f"http_request_duration_seconds_sum{{{labels}}}") == 0.5
+    now = generate_latest(REGISTRY).decode()
+    labels = {"route": f"/{status}", "status_class": label}
+    assert value(now, sample("http_request_duration_seconds_sum", **labels)) == 0.5
 
 
 @pytest.mark.parametrize(
@@ -180,12 +181,12 @@ def test_durations_are_by_class_of_status(status: int, label: str) -> None:
     [(1, "1"), (2, "2"), (3, "4"), (4, "4"), (5, "8"), (1024, "1024"), (1025, "+Inf")],
 )
 def test_time_in_the_model_is_by_size_of_batch(rows: int, label: str) -> None:
-    sample = f'inference_duration_seconds_sum{{batch_size="{label}",model="m",version="{rows}"}}'
+    of_model = {"model": "m", "version": str(rows)}
     metrics.ModelMetrics("m", str(rows)).record_batch(rows, 0.5, [0.25, 0.25])
-    now = metrics.generate_latest(metrics.REGISTRY).decode()
-    assert value(now, sample) == 0.5
-    waits = f'inference_queue_wait_seconds_sum{{model="m",version="{rows}"}}'
-    assert value(now, waits) == 0.5
+    now = generate_latest(REGISTRY).decode()
+    seconds = sample("inference_duration_seconds_sum", batch_size=label, **of_model)
+    assert value(now, seconds) == 0.5
+    assert value(now, sample("inference_queue_wait_seconds_sum", **of_model)) == 0.5
 
 
 def test_a_worker_that_died_leaves_its_counts_and_no_gauges(
@@ -218,12 +219,12 @@ input()
         *("inference_model_info", "inference_build_info", "http_requests_in_flight"),
     )
     for name in gone:
-        assert re.search(rf"^{name}[ {{]", alive, re.MULTILINE), name
-        assert not re.search(rf"^{name}[ {{]", dead, re.MULTILINE), name
+        assert re.search(rf"^{name}\b", alive, re.MULTILINE), name
+        assert not re.search(rf"^{name}\b", dead, re.MULTILINE), name
     for page_ in (alive, dead):
-        assert value(page_, 'http_requests_total{method="GET",route="/",status="200"}') == 1
-        assert value(page_, f'{REQUEST}_sum{{route="/"}}') == 3
-        assert value(page_, f'{RESPONSE}_sum{{route="/"}}') == 5
+        assert value(page_, sample("http_requests_total", method="GET", route="/", status=200)) == 1
+        assert value(page_, sample(f"{REQUEST}_sum", route="/")) == 3
+        assert value(page_, sample(f"{RESPONSE}_sum", route="/")) == 5
 
 
 async def test_metrics_of_a_worker_that_just_starts_are_waited_for(
@@ -270,14 +271,19 @@ async def page(client: httpx.AsyncClient) -> str:
     return answer.text
 
 
-def value(page: str, sample: str) -> float:
-    found = re.search(rf"^{re.escape(sample)} (\S+)$", page, re.MULTILINE)
+def sample(metric: str, **labels: object) -> str:
+    """Return the name of a sample, with its labels as the page has them."""
+    return metric + "{" + ",".join(f'{name}="{labels[name]}"' for name in sorted(labels)) + "}"
+
+
+def value(page: str, name: str) -> float:
+    found = re.search(rf"^{re.escape(name)} (\S+)$", page, re.MULTILINE)
     return float(found[1]) if found else 0.0
 
 
 def grown(before: str, after: str, metric: str, route: str = ROUTE) -> tuple[float, float]:
     """Return how many values a histogram got between two pages, and their sum."""
-    count, total = (f"{metric}_{part}{{{route}}}" for part in ("count", "sum"))
+    count, total = (sample(f"{metric}_{part}", route=route) for part in ("count", "sum"))
     return (
         value(after, count) - value(before, count),
         value(after, total) - value(before, total),
