@@ -18,7 +18,7 @@ from inferplate.template.render import render
 from service.ops.process import EXIT_MARGIN
 from service.ops.settings import PREFIX, Settings
 
-CHOICES: Final = ["compose", "kubernetes", "kserve"]
+CHOICES: Final = ["compose", "kubernetes", "kserve", "ray"]
 KUBERNETES: Final = "1.37"
 CUSTOM: Final = {
     "ScaledObject": "keda.sh_scaledobjects.yaml",
@@ -26,6 +26,7 @@ CUSTOM: Final = {
     "ServiceMonitor": "monitoring.coreos.com_servicemonitors.yaml",
     "ServingRuntime": "serving.kserve.io_servingruntimes.yaml",
     "InferenceService": "serving.kserve.io_inferenceservices.yaml",
+    "RayService": "ray.io_rayservices.yaml",
 }
 """The files with the definitions of custom resources, by kind."""
 SCHEMAS: Final = "INFERPLATE_SCHEMAS"
@@ -173,6 +174,77 @@ def _settings(variables: dict[str, str]) -> Settings:
     assert variables.keys() <= known.keys(), variables.keys() - known.keys()
     given: dict[str, Any] = {known[name]: text for name, text in variables.items()}
     return Settings(**given)
+
+
+def served_by_ray(configuration: Document) -> tuple[Document, Settings]:
+    """Return the variables of the application that Ray serves, and the service's settings."""
+    (application,) = configuration["applications"]
+    variables: Document = application["runtime_env"]["env_vars"]
+    own = {name: text for name, text in variables.items() if name.startswith(f"{PREFIX}RAY_")}
+    return own, _settings({name: variables[name] for name in variables.keys() - own.keys()})
+
+
+def problems_of_ray(
+    configuration: Document, documents: list[Document], project: Path
+) -> Iterator[str]:
+    """Describe where serve.yaml and the RayService disagree with each other and the service."""
+    service = of_kind(documents, "RayService")["spec"]
+    if yaml.safe_load(service["serveConfigV2"]) != configuration:
+        yield "serveConfigV2 is not serve.yaml"
+    own, settings = served_by_ray(configuration)
+    (application,) = configuration["applications"]
+    module, _, name = application["import_path"].partition(":")
+    source = project / "deploy/ray" / f"{module}.py"
+    if not source.is_file() or f"def {name}(" not in source.read_text(encoding="utf-8"):
+        yield f"there is no {application['import_path']}"
+    http = configuration["http_options"]
+    if http["host"] != "0.0.0.0":  # noqa: S104 - of a container
+        yield f"proxies listen on {http['host']}"
+    if http["request_timeout_s"] <= settings.request_timeout:
+        yield "proxies give requests up before the service does"
+    if http["keep_alive_timeout_s"] != settings.keep_alive_timeout:
+        yield "proxies keep idle connections for another time than the service"
+    cluster = service["rayClusterConfig"]
+    (workers,) = cluster["workerGroupSpecs"]
+    groups = (cluster["headGroupSpec"]["template"]["spec"], workers["template"]["spec"])
+    yield from _problems_of_rays_image(cluster, groups, project)
+    end = settings.drain_delay + settings.graceful_timeout + 2 * EXIT_MARGIN
+    for pod in groups:
+        (container,) = pod["containers"]
+        ports = {each["name"]: each["containerPort"] for each in container["ports"]}
+        if ports.get("serve") != http["port"]:
+            yield f"proxies listen on {http['port']}, {container['name']} has {ports}"
+        if pod["terminationGracePeriodSeconds"] <= end:
+            yield f"{container['name']} is killed before replicas may end, {end:g} s"
+        if container["resources"]["requests"] != container["resources"]["limits"]:
+            yield f"{container['name']} requests other resources than it may have"
+        if container["securityContext"] != LOCKED or not pod["securityContext"]["runAsNonRoot"]:
+            yield f"{container['name']} is not locked down"
+        if "/tmp" not in {each["mountPath"] for each in container["volumeMounts"]}:  # noqa: S108
+            yield f"{container['name']} cannot write to /tmp"
+    probe = container["readinessProbe"]["httpGet"]
+    if (probe["path"], probe["port"]) != ("/-/healthz", http["port"]):
+        yield f"the readiness of workers is asked at {probe}"
+    cpus = int(container["resources"]["limits"]["cpu"]) // max(1, settings.threads)
+    for count, replicas in (
+        (workers["minReplicas"], settings.workers),
+        (workers["maxReplicas"], int(own[f"{PREFIX}RAY_MAX_REPLICAS"])),
+    ):
+        if count * cpus < replicas:
+            yield f"{count} pods have no CPUs for {replicas} replicas"
+
+
+def _problems_of_rays_image(
+    cluster: Document, groups: Iterable[Document], project: Path
+) -> Iterator[str]:
+    dockerfile = (project / "deploy/ray/Dockerfile").read_text(encoding="utf-8")
+    if f'"ray[serve]=={cluster["rayVersion"]}"' not in dockerfile:
+        yield f"the image does not have Ray {cluster['rayVersion']}"
+    if len({pod["containers"][0]["image"] for pod in groups}) != 1:
+        yield "head and workers have different images"
+    for pod in groups:
+        if f"USER {pod['securityContext']['runAsUser']}\n" not in dockerfile:
+            yield f"the image has another user than {pod['securityContext']['runAsUser']}"
 
 
 def problems_of_pods(pods: Pods, project: Path) -> Iterator[str]:

@@ -29,7 +29,12 @@ from inferplate_tools.verify.hygiene import problems
 from inferplate_tools.workbench import Workbench
 
 RUNTIMES = list(dict.fromkeys(variant.runtime for variant in ALL_VARIANTS))
-FOLDERS = {"compose": {"grafana", "prometheus"}, "kubernetes": {"kubernetes"}, "kserve": {"kserve"}}
+FOLDERS = {
+    "compose": {"grafana", "prometheus"},
+    "kubernetes": {"kubernetes"},
+    "kserve": {"kserve"},
+    "ray": {"ray"},
+}
 ALTERNATIVES = {
     "model": ["model-volume", "model-storage", "model-mlflow", "model-oci"],
     "replicas": ["autoscale-hpa"],
@@ -80,7 +85,7 @@ def built_for_kserve(one: Path) -> list[Document]:
 
 @pytest.mark.parametrize(
     "chosen",
-    [list(some) for count in range(4) for some in itertools.combinations(CHOICES, count)],
+    [list(some) for count in range(5) for some in itertools.combinations(CHOICES, count)],
     ids=",".join,
 )
 def test_each_choice_emits_its_own_files(
@@ -92,7 +97,7 @@ def test_each_choice_emits_its_own_files(
     assert (project / "deploy").exists() == bool(chosen)
     assert (project / "compose.yaml").exists() == ("compose" in chosen)
     readme = (project / "README.md").read_text(encoding="utf-8")
-    for choice in ("kubernetes", "kserve"):
+    for choice in ("kubernetes", "kserve", "ray"):
         assert (f"deploy/{choice}" in readme) == (choice in chosen)
     assert problems(project) == []
 
@@ -228,6 +233,20 @@ def test_kserve_finds_the_runtime_by_its_name_and_format(built_for_kserve: list[
     assert model["modelFormat"].items() <= known.items()
 
 
+def test_ray_serves_what_the_files_and_the_settings_say(project: Path) -> None:
+    configuration, documents = of_ray(project)
+    assert [*manifests.problems_of_ray(configuration, documents, project)] == []
+    _, settings = manifests.served_by_ray(configuration)
+    assert settings.workers > 1, "one that ends has another beside it"
+    (name,) = (each["name"] for each in configuration["applications"])
+    assert name == documents[0]["metadata"]["name"]
+
+
+def of_ray(project: Path) -> tuple[Document, list[Document]]:
+    folder = project / "deploy/ray"
+    return read(folder / "serve.yaml"), [read(folder / "rayservice.yaml")]
+
+
 FIELD = "spec.template.spec.containers.0."
 LABEL = "app~kubernetes~io/name"
 MISSPELT: dict[str, tuple[str, str, Any]] = {
@@ -308,6 +327,79 @@ DISAGREEING_KSERVE: dict[str, tuple[str, str, Any]] = {
     ),
     "a token": ("InferenceService", "spec.predictor.automountServiceAccountToken", None),
 }
+
+
+WORKER = "spec.rayClusterConfig.workerGroupSpecs.0."
+RAY_POD = f"{WORKER}template.spec."
+MISSPELT_RAY: dict[str, tuple[str, str, Any]] = {
+    "a misspelt configuration": ("RayService", "spec.serveConfigv2", ""),
+    "a text for replicas": ("RayService", f"{WORKER}minReplicas", "2"),
+    "a group without a name": ("RayService", f"{WORKER}groupName", None),
+    "a misspelt probe": ("RayService", f"{RAY_POD}containers.0.readynessProbe", {}),
+    "an unknown mode": ("RayService", "spec.rayClusterConfig.authOptions.mode", "off"),
+}
+DISAGREEING_RAY: dict[str, tuple[str, str, Any]] = {
+    "a short grace": ("RayService", f"{RAY_POD}terminationGracePeriodSeconds", 30),
+    "another port": ("RayService", f"{RAY_POD}containers.0.ports.0.containerPort", 8080),
+    "a probe of another port": (
+        "RayService",
+        f"{RAY_POD}containers.0.readinessProbe.httpGet.port",
+        8080,
+    ),
+    "another image": ("RayService", f"{RAY_POD}containers.0.image", "other"),
+    "another version of Ray": ("RayService", "spec.rayClusterConfig.rayVersion", "2.9.0"),
+    "root": ("RayService", f"{RAY_POD}securityContext.runAsUser", 0),
+    "no /tmp": ("RayService", f"{RAY_POD}containers.0.volumeMounts", []),
+    "more requested than given": (
+        "RayService",
+        f"{RAY_POD}containers.0.resources.requests.cpu",
+        "4",
+    ),
+    "a writable root": (
+        "RayService",
+        f"{RAY_POD}containers.0.securityContext.readOnlyRootFilesystem",
+        False,
+    ),
+    "too few pods": ("RayService", f"{WORKER}maxReplicas", 3),
+    "another configuration": ("RayService", "spec.serveConfigV2", "applications: []"),
+}
+DISAGREEING_SERVE: dict[str, tuple[str, Any]] = {
+    "loopback": ("http_options.host", "127.0.0.1"),
+    "impatient proxies": ("http_options.request_timeout_s", 30),
+    "short keep-alive": ("http_options.keep_alive_timeout_s", 5),
+    "another port": ("http_options.port", 8001),
+    "no such module": ("applications.0.import_path", "app:app"),
+    "no such function": ("applications.0.import_path", "application:application_"),
+    "a longer drain": ("applications.0.runtime_env.env_vars.SERVICE_DRAIN_DELAY", "15"),
+    "more replicas": ("applications.0.runtime_env.env_vars.SERVICE_RAY_MAX_REPLICAS", "50"),
+    "larger replicas": ("applications.0.runtime_env.env_vars.SERVICE_THREADS", "4"),
+}
+
+
+@pytest.mark.parametrize("fault", MISSPELT_RAY.values(), ids=MISSPELT_RAY)
+def test_a_misspelt_field_of_a_rayservice_is_noticed(
+    fault: tuple[str, str, Any], one: Path, custom: dict[tuple[str, str], Document]
+) -> None:
+    _, documents = of_ray(one)
+    assert len([*manifests.invalid(changed(documents, *fault), custom)]) == 1
+
+
+@pytest.mark.parametrize("fault", DISAGREEING_RAY.values(), ids=DISAGREEING_RAY)
+def test_a_rayservice_that_disagrees_is_noticed(fault: tuple[str, str, Any], one: Path) -> None:
+    configuration, documents = of_ray(one)
+    found = manifests.problems_of_ray(configuration, changed(documents, *fault), one)
+    assert [*found]
+
+
+@pytest.mark.parametrize("fault", DISAGREEING_SERVE.values(), ids=DISAGREEING_SERVE)
+def test_a_configuration_of_ray_that_disagrees_is_noticed(
+    fault: tuple[str, Any], one: Path
+) -> None:
+    configuration, documents = of_ray(one)
+    (altered,) = changed([{"kind": "", **configuration}], "", *fault)
+    del altered["kind"]
+    spec = changed(documents, "RayService", "spec.serveConfigV2", yaml.safe_dump(altered))
+    assert [*manifests.problems_of_ray(altered, spec, one)]
 
 
 @needs_kubectl
@@ -445,11 +537,12 @@ BASE = "deploy/kubernetes/base"
 
 def test_an_update_brings_the_files_and_takes_them_away_again(make_project: MakeProject) -> None:
     project = make_project()
-    plan = update(project, deploy="compose,kubernetes,kserve")
+    plan = update(project, deploy="compose,kubernetes,kserve,ray")
     assert plan.conflicts == {}
-    assert Project.read(project).answers["deploy"] == ["compose", "kubernetes", "kserve"]
+    assert Project.read(project).answers["deploy"] == ["compose", "kubernetes", "kserve", "ray"]
     assert (project / f"{BASE}/deployment.yaml").exists()
     assert (project / "deploy/kserve").exists()
+    assert (project / "deploy/ray/application.py").exists()
     assert (project / "compose.yaml").exists()
     commit(Git(project), "with Kubernetes")
     edit(project, {f"{BASE}/settings.env": first("# mine")})
@@ -458,6 +551,7 @@ def test_an_update_brings_the_files_and_takes_them_away_again(make_project: Make
     assert plan.conflicts == {}
     assert not (project / f"{BASE}/deployment.yaml").exists()
     assert not (project / "deploy/kserve").exists()
+    assert not (project / "deploy/ray").exists()
     assert (project / "deploy/prometheus/alerts.yml").exists()
     kept = (project / f"{BASE}/settings.env").read_text(encoding="utf-8")
     assert kept.startswith("# mine\n"), "an edit is not lost"
@@ -507,3 +601,29 @@ def test_the_page_names_what_is_emitted(
     if choice == "kubernetes":
         assert grace
         assert float(grace[1]) == manifests.deployed(documents).grace
+
+
+def test_the_page_of_ray_names_what_is_emitted(
+    inferplate: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (template_root() / "docs/ray.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```sh\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    commands = [shlex.split(line) for block in blocks for line in block.splitlines()]
+    (new,) = (words[1:] for words in commands if words[0] == "inferplate")
+    monkeypatch.chdir(tmp_path)
+    assert inferplate(*new)[0] == 0
+    project = tmp_path / new[1]
+    (applied,) = (words[-1] for words in commands if words[1:3] == ["apply", "-f"])
+    (pushed,) = (words[-1] for words in commands if "push" in words)
+    assert f"image: {pushed}\n" in (project / applied).read_text(encoding="utf-8")
+    (made,) = (words[-1] for words in commands if "ray-image" in words)
+    assert made == f"RAY_IMAGE={pushed}"
+    for name in re.findall(r"`(?:serve deploy )?((?:deploy/ray/)?\w+\.(?:py|yaml))`", page):
+        assert (project / "deploy/ray" / Path(name).name).is_file()
+    readme = (project / "README.md").read_text(encoding="utf-8")
+    application = (project / "deploy/ray/application.py").read_text(encoding="utf-8")
+    own = {
+        name.upper() for name in re.findall(r"^    (\w+): .* = Field\($", application, re.MULTILINE)
+    }
+    assert own == set(re.findall(r"SERVICE_RAY_(\w+)", readme))
+    assert len(own) == 4

@@ -19,6 +19,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from manifests import emit
 from test_readme import DOCUMENTS
 from typer.exceptions import TyperException
 from typer.main import get_command
@@ -341,8 +342,10 @@ def _edits(words: list[str]) -> None:
 
 
 @pytest.fixture(scope="module")
-def checks(bench: Workbench) -> Checks:
-    return Checks(bench.project(DEFAULT))
+def checks(bench: Workbench, tmp_path_factory: pytest.TempPathFactory) -> Checks:
+    """Check against a service with all files of deployments."""
+    folder = tmp_path_factory.mktemp("documented") / "service"
+    return Checks(emit(bench.template(), folder, **DEFAULT.answers()))
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())

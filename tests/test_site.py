@@ -124,6 +124,10 @@ def test_the_reference_says_what_the_code_says(tmp_path: Path) -> None:
 def test_pages_name_settings_that_there_are() -> None:
     known = re.findall(r"^\| `(SERVICE_\w+)`", (DOCS / "reference/settings.md").read_text(), re.M)
     assert len(known) > 30
+    ray = (ROOT / "template/service/deploy/ray/application.py").read_text(encoding="utf-8")
+    known += [
+        f"SERVICE_RAY_{name.upper()}" for name in re.findall(r"^    (\w+): .* = Field", ray, re.M)
+    ]
     for page in DOCS.glob("*.md"):
         named = set(re.findall(r"`(SERVICE_[A-Z_]+)", page.read_text(encoding="utf-8")))
         assert named <= set(known), page.name

@@ -33,6 +33,7 @@ APPLICATION: Final = "service.main:app"
 
 _DIRECTORY: Final = "_SERVICE_PROCESS_DIRECTORY"
 _MAIN_PID: Final = "_SERVICE_MAIN_PID"
+_HOSTED: Final = "_SERVICE_HOSTED"
 _POLL: Final = 0.25
 _PROBATION: Final = 60
 """Seconds that a worker must be ready before the deaths of others before it are forgotten."""
@@ -68,6 +69,20 @@ def prepare(workers: int) -> Iterator[Path]:
         finally:
             for variable in (_DIRECTORY, _MAIN_PID, METRICS_DIRECTORY):
                 os.environ.pop(variable, None)
+
+
+@contextlib.contextmanager
+def hosted() -> Iterator[None]:
+    """Let this be the only process of a service which another program starts, watches and ends.
+
+    `fail` and `leave` record the reason alone: that program looks at `failure`.
+    """
+    with prepare(1):
+        os.environ[_HOSTED] = "1"
+        try:
+            yield
+        finally:
+            os.environ.pop(_HOSTED, None)
 
 
 def is_main() -> bool:
@@ -122,8 +137,8 @@ def fail(message: str) -> None:
         draft = record.with_suffix(f".{os.getpid()}")
         draft.write_text(message, encoding="utf-8")
         draft.replace(record)
-    if _IS_WINDOWS and not is_main():
-        return  # the main process finds the record
+    if _HOSTED in os.environ or (_IS_WINDOWS and not is_main()):
+        return  # who watches this process finds the record
     _terminate(_main_pid())
 
 
