@@ -132,6 +132,7 @@ class Checks:
     def _programs(self) -> dict[str, Callable[[list[str]], None]]:
         return {
             "apt-get": _packages,
+            "benchmarks/gpu.sh": _no_options,
             "copier": lambda words: _options("copier", words),
             "cosign": self._signature,
             "curl": _request,
@@ -305,6 +306,11 @@ def helped(program: str, *commands: str) -> str:
     return done.stdout + done.stderr if at_hand else ""
 
 
+def _no_options(words: list[str]) -> None:
+    if options := [word for word in words if word.startswith("-")]:
+        raise Wrong(f"it has no option {options[0]}")
+
+
 def _packages(words: list[str]) -> None:
     known = (ROOT / "tests/system-packages").read_text()
     for package in words[1:]:
@@ -425,6 +431,7 @@ WRONG = [
     ("SERVICE_MODEL_DIRECTORY=models python -m service", "no setting SERVICE_MODEL_DIRECTORY"),
     (".venv/bin/python benchmarks/overlod.py", "there is no benchmarks/overlod.py"),
     (".venv/bin/python benchmarks/overload.py --second 1x", "invalid float value"),
+    ("benchmarks/gpu.sh --quick", "has no option --quick"),
     ("uv run trian.py", "there is no trian.py"),
     ("python -c 'import sys, joblib; print('", "never closed|was never"),
     ("uv add --everything pandas", "uv add has no --everything"),

@@ -108,7 +108,7 @@ MERGED: dict[str, tuple[str, Edit]] = {
     ),
     "another text in the README": ("README.md", swap("The image holds", "Mine holds")),
     "another line in the Dockerfile": ("Dockerfile", swap("EXPOSE 8000", "EXPOSE 9000")),
-    "the digest of the base": ("Dockerfile", swap("-slim AS", f"-slim@sha256:{'0' * 64} AS")),
+    "the digest of the base": ("Dockerfile", swap("-slim", f"-slim@sha256:{'0' * 64}")),
     "a target at the end of the Makefile": ("Makefile", last("mine:\n\t@exit 0")),
     "a line at the end of app.py": ("src/service/app.py", last("# mine: at the framework")),
     "a line at the end of runtime.py": ("src/service/runtime.py", last("# mine: at the runtime")),

@@ -187,7 +187,7 @@ class Tracer:
         parent: Any,
         since: float,
         until: float,
-        link: "ActiveSpan | None" = None,
+        link: Any = None,
         error: str = "",
     ) -> None:
         """Record a span that is over. ``since`` and ``until``: on ``time.monotonic``."""
@@ -312,9 +312,8 @@ class _Sent:
     def start(self, names: Iterable[str]) -> None:
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
-        self._processors = [
-            BatchSpanProcessor(_Watched(_entry_point(name).load()())) for name in names
-        ]
+        exporters: list[Any] = [_Watched(_entry_point(name).load()()) for name in names]
+        self._processors = [BatchSpanProcessor(exporter) for exporter in exporters]
 
     def stop(self) -> None:
         processors, self._processors = self._processors, []
