@@ -37,7 +37,7 @@ from inferplate_tools.client import HOST, ask, post_json
 from inferplate_tools.golden import Golden
 from inferplate_tools.service import Service, free_port, wait_until
 from inferplate_tools.workbench import Workbench
-from service.ops import metrics
+from service.ops import device_memory, metrics
 
 SERVICE = template_root() / "template/service"
 RULES = alerts()
@@ -372,13 +372,15 @@ def test_every_metric_is_in_the_reference_with_what_uses_it() -> None:
     page = (template_root() / "docs/reference/metrics.md").read_text(encoding="utf-8")
     rows = {row[0]: row for row in re.findall(r"^\| `(\w+)` \|(.*)\|(.*)\|(.*)\|$", page, re.M)}
     by_alert, by_panel = used_by()
-    assert rows.keys() == own_families().keys()
+    on_gpus = {name: frozenset(device_memory.LABELS) for name, _ in device_memory.METRICS}
+    families = own_families() | on_gpus
+    assert rows.keys() == families.keys()
     for metric, (_, described, alerts_, panels_) in rows.items():
         assert alerts_.strip() or panels_.strip(), metric
         assert re.findall(r"`(\w+)`", alerts_) == by_alert.get(metric, []), metric
         for title in by_panel.get(metric, []):
             assert title in panels_ or metric == "inference_model_info", (metric, title)
-        for label in own_families()[metric]:
+        for label in families[metric]:
             assert f"`{label}`" in described, metric
 
 
