@@ -57,34 +57,32 @@ def projects(bench: Workbench, tmp_path_factory: pytest.TempPathFactory) -> dict
 @pytest.fixture(scope="module")
 def seen(projects: dict[str, Path], bench: Workbench) -> dict[str, Any]:
     """Serve all on one cluster, one after the other. Return what was seen of each."""
-    folder = projects[FRAMEWORKS[0]].parent
-    port, other = free_port(), free_port()
-    command = [
-        bench.python,
-        str(SCRIPT),
-        "seen.json",
-        str(port),
-        str(other),
-        *map(str, projects.values()),
-    ]
-    paths = os.environ.get("PYTHONPATH", "")
-    environment = {
-        **project_environment(ENVIRONMENT),
-        "PYTHONPATH": paths,
-        "RAY_SERVE_WORKER_PROXY_HTTP_PORT": str(other),
-    }
-    done = subprocess.run(
-        command,
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=500,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
-    by_path = json.loads((folder / "seen.json").read_bytes())
-    return {name: by_path[str(path)] for name, path in projects.items()}
+
+    def make(folder: Path) -> None:
+        folder.mkdir(parents=True)
+        port, other = free_port(), free_port()
+        environment = {
+            **project_environment(ENVIRONMENT),
+            "PYTHONPATH": os.environ.get("PYTHONPATH", ""),
+            "RAY_SERVE_WORKER_PROXY_HTTP_PORT": str(other),
+        }
+        done = subprocess.run(
+            [
+                *(bench.python, str(SCRIPT), "seen.json", str(port), str(other)),
+                *map(str, projects.values()),
+            ],
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=500,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+
+    path = bench.once("ray", make) / "seen.json"
+    seen: dict[str, Any] = json.loads(path.read_bytes())
+    return dict(zip(FRAMEWORKS, seen.values(), strict=True))
 
 
 @pytest.fixture(params=FRAMEWORKS)

@@ -60,7 +60,7 @@ def _serve(settings: Settings, served: Any) -> None:
     from application import LOGGING, http_options
     from ray import serve
 
-    ray.init(include_dashboard=False, _node_ip_address="127.0.0.1")
+    ray.init("local", include_dashboard=False, _node_ip_address="127.0.0.1")
     signal.signal(signal.SIGTERM, _stop)  # Ray's own handler ends the process at once
     try:
         serve.start(
