@@ -354,7 +354,8 @@ def test_without_another_base_the_image_is_built_on_the_pinned_one(
     (tmp_path / "Dockerfile").write_text(pinned, encoding="utf-8")
     monkeypatch.setenv("DOCKER_BUILDKIT", "1")
     name = "inferplate-pinned-base"
-    docker("build", "--target", "base", "--tag", name, str(tmp_path), timeout=300)
+    options = ["--network=host", "--target", "base", "--tag", name]
+    docker("build", *options, str(tmp_path), timeout=300)
     layers = inspect(base)["RootFS"]["Layers"]
     assert inspect(name)["RootFS"]["Layers"][: len(layers)] == layers
 
