@@ -268,8 +268,12 @@ def _on_processor(number: int) -> Iterator[None]:
 
 def overdue(port: int, deadline: float) -> int:
     """Count the predictions that waited in the queue for longer than their deadline."""
-    waits = dict(samples(port, "inference_queue_wait_seconds_bucket"))
-    return int(waits['{le="+Inf"}'] - waits[f'{{le="{deadline:.1f}"}}'])
+    buckets = samples(port, "inference_queue_wait_seconds_bucket")
+
+    def at_most(seconds: str) -> float:
+        return sum(count for labels, count in buckets if f'le="{seconds}"' in labels)
+
+    return int(at_most("+Inf") - at_most(f"{deadline:.1f}"))
 
 
 def resident(pid: int) -> int:

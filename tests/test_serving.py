@@ -48,6 +48,8 @@ def projects(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         handler = TEMPLATE / "handlers/predict/src/service"
         for module in ("ops/endpoint_settings.py", "scaffold/arguments.py"):
             shutil.copy(handler / module, package / module)
+        shutil.copy(TEMPLATE / "handlers/none/src/service/commands.py", package)
+        shutil.copy(TEMPLATE / "accelerators/cpu/src/service/ops/accelerator.py", package / "ops")
         for module in ("__init__", "__main__", "interfaces", "settings"):
             shutil.copy(neutral / f"{module}.py", package)
         shutil.copy(TEMPLATE / f"servers/{server}/src/service/server.py", package)
