@@ -35,6 +35,7 @@ FRAGMENTS = sorted(
     and path != HANDLERS / "none/tests/managed/__init__.py"
 )
 DEFAULTS = {
+    "accelerator": TEMPLATE / "accelerators/cpu",
     "handler": HANDLERS / "predict",
     "framework": TEMPLATE / "fastapi",
     "runtime": TEMPLATE / "runtimes/onnxruntime",
@@ -59,6 +60,7 @@ def owner(fragment: Path) -> Path | None:
             return part
         if part.parent in (
             HANDLERS,
+            TEMPLATE / "accelerators",
             TEMPLATE / "runtimes",
             TEMPLATE / "servers",
             TEMPLATE / "examples",
@@ -73,7 +75,8 @@ def search_path(own: Path | None) -> str:
     """Put a fragment's alternative in its place among the defaults of the others."""
     chosen = alternatives(own)
     folders = [str(folder / "src") for folder in (SERVICE, *chosen.values())]
-    return os.pathsep.join([*folders, *map(str, (SERVICE / "tests", chosen["handler"] / "tests"))])
+    others = (SERVICE / "tests", chosen["handler"] / "tests", SERVICE / "deploy/ray")
+    return os.pathsep.join([*folders, *map(str, others)])
 
 
 def alternatives(own: Path | None) -> dict[str, Path]:
@@ -87,6 +90,7 @@ def alternatives(own: Path | None) -> dict[str, Path]:
         chosen |= {"runtime": RUNTIME_OF[own], "task": task}
     elif own is not None:
         kind = {
+            "accelerators": "accelerator",
             "handlers": "handler",
             "runtimes": "runtime",
             "servers": "server",
@@ -123,9 +127,12 @@ def configuration(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for module in read_facts(ROOT, str(facts.parent.relative_to(TEMPLATE))).get("untyped", [])
     }
     path = tmp_path_factory.mktemp("mypy") / "mypy.ini"
-    untyped |= {"PIL.*", "multipart.*", "pandas.*"}  # of owners who have images, files, tables
+    # What optional libraries are imported for: images, files, tables, spans, a GPU's memory.
+    untyped |= {"PIL.*", "multipart.*", "opentelemetry.*", "pandas.*", "pyarrow.*", "pynvml"}
     sections = ["[mypy]", "strict = True", f"[mypy-{','.join(sorted(untyped))}]"]
-    path.write_text("\n".join([*sections, "ignore_missing_imports = True\n"]), encoding="utf-8")
+    sections += ["ignore_missing_imports = True"]
+    sections += ["[mypy-ray.*]", "follow_imports = skip", "ignore_missing_imports = True", ""]
+    path.write_text("\n".join(sections), encoding="utf-8")
     return path
 
 

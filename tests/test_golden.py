@@ -27,7 +27,10 @@ def to_tensors(instances):
 LENGTHS = {"name": "lengths", "datatype": "INT64", "shape": [-1, 2]}
 TEXT = {"name": "text", "datatype": "BYTES", "shape": [-1]}
 
-OF_PREDICT = "handlers/predict/src/service/ops"
+ROOMS = (
+    *("service/src/service/core", "service/src/service/ops"),
+    *("handlers/predict/src/service/ops", "accelerators/cpu/src/service/ops"),
+)
 Make = Callable[..., Golden]
 
 
@@ -35,7 +38,7 @@ Make = Callable[..., Golden]
 def make(tmp_path: Path) -> Make:
     """Make a project with two instances and a manifest."""
     template = template_root() / "template"
-    for room in ("service/src/service/core", "service/src/service/ops", OF_PREDICT):
+    for room in ROOMS:
         place = tmp_path / "src/service" / Path(room).name
         shutil.copytree(template / room, place, dirs_exist_ok=True)
 
