@@ -217,6 +217,8 @@ def test_it_answers_what_the_model_says(name: str, model: Path, tmp_path: Path) 
     session = onnxruntime.InferenceSession(model)
     rows = [[float((row * column) % 7) for column in range(FEATURES)] for row in range(64)]
     for setup in setups(name):
+        if "RAY_SERVE_ENABLE_HA_PROXY" in setup.get("environment", {}):
+            continue  # it listens on every interface, at ports of its own choice
         with running(name, setup, model, tmp_path / "server.log") as port:
             check = partial(ask_and_check, port, setup, session)
             check(rows[:1])
