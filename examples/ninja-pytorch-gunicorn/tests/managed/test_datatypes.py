@@ -127,6 +127,15 @@ async def test_floats_beyond_the_range_are_refused(serve: Serve, sign: int, many
     assert "out of the range of FP32" in answer.json()["error"]
 
 
+@pytest.mark.parametrize("many", [1, 400])
+async def test_doubles_keep_all_their_bits(serve: Serve, many: int) -> None:
+    given = [0.1, 1 / 3] * many
+    body, headers = request("FP64", given, binary=False, binary_wanted=False)
+    async with serve(Echo("FP64")) as service:
+        answer = await service.client.post(INFER, content=body, headers=headers)
+    assert answer.json()["outputs"][0]["data"] == given
+
+
 @pytest.mark.parametrize("octet", [2, 3, 127, 128, 255])
 async def test_bool_is_zero_or_one(serve: Serve, octet: int) -> None:
     body, headers = request("BOOL", [True], binary=True, binary_wanted=False)
