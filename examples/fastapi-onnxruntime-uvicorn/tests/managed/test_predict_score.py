@@ -390,7 +390,7 @@ def test_standard_input_is_not_kept(
         ("rows.jsonl", "out.jsonl", ("--drop", "left"), "'left', which is a field"),
         ("rows.csv", "out.jsonl", (), "Instance has no field 'id': leave columns out with --drop"),
         ("rows.csv", "out.jsonl", ("--drop", "id"), "no column 'right', which Instance requires"),
-        ("rows.csv", "out.jsonl", ("--drop", "id,x"), "no column 'x', IN has 'id', 'left'"),
+        ("rows.csv", "out.jsonl", ("--drop", "id,x"), "IN has no column 'x', only 'id', 'left'"),
         ("empty.csv", "out.jsonl", (), "no header"),
         ("rows.parquet", "out.jsonl", (), "IN is not Parquet"),
     ],

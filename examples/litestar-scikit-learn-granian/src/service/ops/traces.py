@@ -399,7 +399,7 @@ def _entry_point(name: str) -> metadata.EntryPoint:
     """Return where the class of an exporter is.
 
     Raises:
-        CannotStart: it is not installed, or there is no such exporter.
+        CannotStart: the exporter is unknown, or its package is not installed.
     """
     entry, packages = name, [_SDK]
     if name == "otlp":

@@ -180,7 +180,7 @@ def _check(arguments: argparse.Namespace, settings: Settings) -> None:
     """
     if not settings.predict_endpoint:
         raise CannotScore(
-            f"{PREFIX}PREDICT_ENDPOINT is false: there is no predict.py for this model"
+            f"{PREFIX}PREDICT_ENDPOINT is false, and score needs the predict.py of this model"
         )
     output: Path = arguments.output
     for name in (arguments.input, str(output)):

@@ -71,7 +71,7 @@ class Fields:
         if repeated := sorted({name for name in names if names.count(name) > 1}):
             raise CannotScore(f"the column {_listed(repeated)} is there more than once")
         if unknown := sorted(left_out - set(names)):
-            raise CannotScore(f"there is no column {_listed(unknown)}, IN has {_listed(names)}")
+            raise CannotScore(f"IN has no column {_listed(unknown)}, only {_listed(names)}")
         used = [name for name in names if name in self or name not in left_out]
         if surplus := [name for name in used if name not in self]:
             remedy = (
