@@ -208,6 +208,13 @@ def problems_of_ray(
     (workers,) = cluster["workerGroupSpecs"]
     groups = (cluster["headGroupSpec"]["template"]["spec"], workers["template"]["spec"])
     yield from _problems_of_rays_image(cluster, groups, project)
+    if cluster["authOptions"]["mode"] != "token":
+        yield "whoever reaches Ray's ports may run code"
+    if cluster["headGroupSpec"]["rayStartParams"]["num-cpus"] != "0":
+        yield "the head runs replicas beside its own processes"
+    scaled = cluster["enableInTreeAutoscaling"]
+    if not scaled and workers["maxReplicas"] > workers["replicas"]:
+        yield "nothing adds pods for more replicas"
     end = settings.drain_delay + settings.graceful_timeout + 2 * EXIT_MARGIN
     for pod in groups:
         (container,) = pod["containers"]
@@ -240,6 +247,8 @@ def _problems_of_rays_image(
     dockerfile = (project / "deploy/ray/Dockerfile").read_text(encoding="utf-8")
     if f'"ray[serve]=={cluster["rayVersion"]}"' not in dockerfile:
         yield f"the image does not have Ray {cluster['rayVersion']}"
+    if "\nENTRYPOINT []\n" not in dockerfile:
+        yield "the image starts the service whatever command a pod of Ray has"
     if len({pod["containers"][0]["image"] for pod in groups}) != 1:
         yield "head and workers have different images"
     for pod in groups:

@@ -361,6 +361,17 @@ DISAGREEING_RAY: dict[str, tuple[str, str, Any]] = {
         False,
     ),
     "too few pods": ("RayService", f"{WORKER}maxReplicas", 3),
+    "pods that stay as many": (
+        "RayService",
+        "spec.rayClusterConfig.enableInTreeAutoscaling",
+        False,
+    ),
+    "no token": ("RayService", "spec.rayClusterConfig.authOptions.mode", "disabled"),
+    "replicas on the head": (
+        "RayService",
+        "spec.rayClusterConfig.headGroupSpec.rayStartParams.num-cpus",
+        "2",
+    ),
     "another configuration": ("RayService", "spec.serveConfigV2", "applications: []"),
 }
 DISAGREEING_SERVE: dict[str, tuple[str, Any]] = {
