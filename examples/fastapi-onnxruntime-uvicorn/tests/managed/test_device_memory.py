@@ -105,7 +105,6 @@ async def test_several_workers_show_it_together(
 
 
 async def test_on_the_cpu_the_driver_is_not_asked(serve: Serve, driver: Driver) -> None:
-    driver.fails = True
     assert "device_memory" not in await page(serve, "cpu")
 
 

@@ -181,6 +181,25 @@ def test_only_process_of_a_service_ends_it(failures: list[str]) -> None:
     assert failures == ["the model hangs"]
 
 
+def test_hosted_process_only_records_why_it_cannot_serve(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    ended: list[int] = []
+    monkeypatch.setattr(process, "_terminate", ended.append)
+    before = set(os.environ)
+    with process.hosted():
+        assert process.is_main()
+        process.fail("no such model")
+        assert process.failure() == "no such model"
+        process.leave("the model hangs", limit=3)
+        assert process.failure() == "the model hangs"
+    assert ended == [], "its host ends it"
+    assert set(os.environ) == before
+    with process.prepare(workers=1):
+        assert process.failure() is None
+        process.fail("no such model")
+    assert ended == [os.getpid()]
+
+
 @pytest.mark.parametrize("ending", ["SystemExit(0)", "BaseException('panic')"])
 def test_import_that_ends_itself_ends_the_service(
     monkeypatch: pytest.MonkeyPatch, failures: list[str], tmp_path: Path, ending: str
