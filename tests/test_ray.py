@@ -287,6 +287,10 @@ def test_a_replica_is_one_process_that_is_healthy_while_its_model_is_ready(
     monkeypatch.setenv("SERVICE_THREADS", "9")
     monkeypatch.setenv("SERVICE_WORKERS", "2")
     monkeypatch.setattr(application, "_POLL", 0.01)
+    monkeypatch.setattr(
+        "service.ops.process._terminate",
+        lambda _: pytest.fail("the replica ends itself, instead of Ray"),
+    )
     before = set(os.environ)
     replica = application.Replica()
     assert replica.__serve_build_asgi_app__() is front
