@@ -74,7 +74,9 @@ def request(
         tensor["parameters"] = {"binary_data_size": len(buffer)}
     else:
         tensor["data"] = given
-    document = {"inputs": [tensor], "parameters": {"binary_data_output": binary_wanted}}
+    document: dict[str, Any] = {"inputs": [tensor]}
+    if binary_wanted:
+        document["parameters"] = {"binary_data_output": True}
     header = json.dumps(document).encode()
     return header + buffer, {LENGTH: str(len(header))}
 
@@ -102,6 +104,18 @@ async def test_values_are_the_same_in_the_model_and_in_the_answer(
         assert [type(each) for each in output["data"]] == [type(each) for each in given]
 
 
+@pytest.mark.parametrize("flag", [False, True], ids=["", "beside-true"])
+@pytest.mark.parametrize("datatype", [*INTEGERS, "FP32", "FP64"])
+async def test_many_numbers_of_json(serve: Serve, datatype: str, flag: bool) -> None:
+    given = values(datatype) * 30
+    model = Echo(datatype)
+    body, headers = request(datatype, given, binary=False, binary_wanted=flag)
+    async with serve(model, max_batch_size=512) as service:
+        answer = await service.client.post(INFER, content=body, headers=headers)
+    assert answer.status_code == 200, answer.text
+    assert model.seen == given
+
+
 @pytest.mark.parametrize("datatype", INTEGERS)
 @pytest.mark.parametrize("step", [-1, 1])
 async def test_whole_numbers_beyond_the_range_are_refused(
@@ -125,6 +139,17 @@ async def test_floats_beyond_the_range_are_refused(serve: Serve, sign: int, many
         answer = await service.client.post(INFER, content=body, headers=headers)
     assert answer.status_code == 400
     assert "out of the range of FP32" in answer.json()["error"]
+
+
+@pytest.mark.parametrize("other", [0, None], ids=["numbers", "with-null"])
+async def test_what_rounds_to_the_largest_float_is_within_the_range(
+    serve: Serve, other: float | None
+) -> None:
+    given = [3.4028235e38, -3.4028235e38, other]
+    body, headers = request("FP32", given, binary=False, binary_wanted=False)
+    async with serve(Echo("FP32")) as service:
+        answer = await service.client.post(INFER, content=body, headers=headers)
+    assert answer.json()["outputs"][0]["data"] == [3.4028235e38, -3.4028235e38, other]
 
 
 @pytest.mark.parametrize("many", [1, 400])

@@ -218,10 +218,15 @@ async def test_compression_both_ways(
         (tensor(data=[[1, 2, 3], [4]]), "disagree"),
         (tensor(data=[1, 2, 3, "4"]), "not FP32"),
         (tensor(data=[1, 2, 3, True]), "not FP32"),
+        (tensor(data=[1, 2, 3, False]), "not FP32"),
+        (tensor(datatype="INT8", data=[0, False, 1, 2]), "not INT8"),
+        (tensor(datatype="UINT64", data=[0, 1, True, 2]), "not UINT64"),
+        (tensor(data=[1, 2, 3, [4]]), "not FP32"),
         (tensor(data=[1, 2, 3, 1e300]), "out of the range"),
         (tensor(datatype="INT8", data=[1, 2, 3, 128]), "out of the range"),
         (tensor(datatype="UINT8", data=[1, 2, 3, -1]), "out of the range"),
         (tensor(datatype="INT64", data=[1, 2, 3, 2**64]), "out of the range"),
+        (tensor(datatype="FP64", data=[1, 2, 3, 10**400]), "out of the range"),
         (tensor(datatype="INT32", data=[1, 2, 3, 1.0]), "not INT32"),
         (tensor(datatype="BOOL", data=[1, 0, 1, 0]), "not BOOL"),
         (tensor(parameters={"binary_data_size": 16}), "either"),
@@ -233,6 +238,15 @@ async def test_wrong_tensors(serve: Serve, entry: dict[str, Any], words: str) ->
     async with serve(Doubler()) as service:
         answer = await service.client.post(INFER, json={"inputs": [entry]})
     assert_protocol_error(answer, 400, words)
+
+
+@pytest.mark.parametrize("text", ["", "tf" * 50], ids=["short", "long"])
+@pytest.mark.parametrize("flag", [True, False])
+async def test_booleans_among_many_numbers(serve: Serve, flag: bool, text: str) -> None:
+    many = tensor(shape=[100, 2], data=[*[1] * 199, flag])
+    async with serve(Doubler()) as service:
+        answer = await service.client.post(INFER, json={"id": text, "inputs": [many]})
+    assert_protocol_error(answer, 400, "not FP32")
 
 
 @pytest.mark.parametrize(

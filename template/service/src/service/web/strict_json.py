@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 import jiter
+import numpy as np
 
 from service.core.errors import TooLarge
 from service.core.turns import pause
@@ -47,16 +48,18 @@ class ValueLimit:
         """
         if length <= min(_FEW_VALUES, self.limit // self._key_weight):
             return False
-        is_long = length > _SHORT_BYTES
+        octets = np.frombuffer(body, dtype=np.uint8, count=length)
         count = 0
-        for separator in SEPARATORS:
-            weight = self._key_weight if separator == b":" else 1
-            count += weight * body.count(separator, 0, length)
+        for start in range(0, length, _SHORT_BYTES):
+            if start:
+                await pause()
+            piece = octets[start : start + _SHORT_BYTES]
+            for separator in SEPARATORS:  # several times as fast as `bytes.count`
+                weight = self._key_weight if separator == b":" else 1
+                count += weight * int(np.count_nonzero(piece == ord(separator)))
             if count > self.limit:
                 raise self.exceeded()
-            if is_long:
-                await pause()
-        return is_long or count > _FEW_VALUES
+        return length > _SHORT_BYTES or count > _FEW_VALUES
 
     def exceeded(self) -> TooLarge:
         """Return the error of JSON with more values."""

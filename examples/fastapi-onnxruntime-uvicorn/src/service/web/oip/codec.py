@@ -25,15 +25,27 @@ from service.web.strict_json import parse_json
 
 _NOT_IN_JSON: Final = ("FP16", "BF16")
 _LENGTH: Final = struct.Struct("<I")
-_FEW: Final = 256
 _PIECE: Final = 2**16
 """Elements that are encoded or decoded at a time; the event loop runs between them."""
 _BLOCKING_BYTES: Final = 2**20
 """More of binary data leaves the event loop."""
 _INTEGER: Final = frozenset({int})
-_LARGEST: Final = {
-    datatype: float(np.finfo(dtype).max) for datatype, dtype in DTYPES.items() if dtype.kind == "f"
+_FORMATS: Final = {
+    "INT8": "b",
+    "INT16": "h",
+    "INT32": "i",
+    "INT64": "q",
+    "UINT8": "B",
+    "UINT16": "H",
+    "UINT32": "I",
+    "UINT64": "Q",
+    "FP32": "f",
+    "FP64": "d",
 }
+"""How `struct` packs numbers, and refuses what is out of their range or no number."""
+_FEW: Final = 64
+_TRIES: Final = 32
+"""How many letters of JSON are looked at for a beginning of ``true`` or ``false``."""
 _TYPES_OF_KIND: Final = {
     "b": frozenset({bool}),
     "i": _INTEGER,
@@ -90,7 +102,8 @@ async def decode_request(
             limit.
         TooLarge: there are too many elements of BYTES.
     """
-    document = _object(parse_json(body[:json_length]), "The body")
+    text = body[:json_length]
+    document = _object(parse_json(text), "The body")
     parameters = _parameters(document, "The request")
     buffers = _Buffers(body, json_length, settings.max_values)
     inputs: Tensors = {}
@@ -100,7 +113,7 @@ async def decode_request(
         name = _name(entry, "An input")
         if name in inputs:
             raise Malformed(f"The input '{name}' occurs twice.")
-        inputs[name] = await _decode_tensor(name, entry, buffers, settings.max_elements)
+        inputs[name] = await _decode_tensor(name, entry, buffers, settings.max_elements, text)
     if not inputs:
         raise Malformed("'inputs' must be a list of at least one tensor.")
     buffers.check_end()
@@ -310,7 +323,7 @@ class _Buffers:
 
 
 async def _decode_tensor(
-    name: str, entry: dict[str, Any], buffers: _Buffers, max_elements: int
+    name: str, entry: dict[str, Any], buffers: _Buffers, max_elements: int, text: bytes
 ) -> Array:
     datatype = entry.get("datatype")
     shape = _shape(name, entry.get("shape"), max_elements)
@@ -322,7 +335,9 @@ async def _decode_tensor(
     if not isinstance(datatype, str) or datatype not in DTYPES:
         raise InvalidTensors(f"The datatype of the input '{name}' is not one of the protocol's.")
     if size is None:
-        return _from_json(name, datatype, shape, entry["data"])
+        flat = _flatten(name, shape, entry["data"])
+        array = _pack(datatype, flat, text)
+        return (_from_json(name, datatype, flat) if array is None else array).reshape(shape)
     if type(size) is not int or size < 0:
         raise Malformed(f"The input '{name}': 'binary_data_size' must be a number of bytes.")
     buffer = buffers.take(size, name)
@@ -335,30 +350,58 @@ async def _decode_tensor(
     return _from_binary(name, datatype, shape, buffer)
 
 
-def _from_json(name: str, datatype: str, shape: list[int], data: Any) -> Array:
-    flat = _flatten(name, shape, data)
-    types = set(map(type, flat))
-    if not _JSON_TYPES[datatype].issuperset(types):
+def _may_have_bools(flat: list[Any], text: bytes) -> bool:
+    """Return whether there may be bools among values of a request. ``text``: its JSON.
+
+    To look at the types of many values takes longer than to convert them. So JSON that may have
+    ``true`` or ``false`` anywhere counts, such as one with long texts.
+    """
+    if len(flat) <= _FEW:
+        return bool in map(type, flat)
+    for letter, word in ((b"t", b"true"), (b"f", b"false")):
+        position = text.find(letter)
+        for _ in range(_TRIES):
+            if position < 0:
+                break
+            if text.startswith(word, position):
+                return True
+            position = text.find(letter, position + 1)
+        else:
+            return True
+    return False
+
+
+def _pack(datatype: str, flat: list[Any], text: bytes) -> Array | None:
+    """Convert numbers fast, or return None if that takes a look at each of them.
+
+    ``text``: the JSON that they are from.
+    """
+    if datatype not in _FORMATS or _may_have_bools(flat, text):  # to `struct`, a bool is a number
+        return None
+    try:
+        packed = struct.pack(f"={len(flat)}{_FORMATS[datatype]}", *flat)
+    except (struct.error, OverflowError):
+        return None
+    return np.frombuffer(packed, dtype=DTYPES[datatype])
+
+
+def _from_json(name: str, datatype: str, flat: list[Any]) -> Array:
+    if not _JSON_TYPES[datatype].issuperset(map(type, flat)):
         raise InvalidTensors(f"The input '{name}' has data that is not {datatype}.")
     if datatype == "BYTES":
-        return _object_array([text.encode() for text in flat]).reshape(shape)
+        return _object_array([text.encode() for text in flat])
     dtype = DTYPES[datatype]
-    largest = _LARGEST.get(datatype)
     try:
-        if largest is None:
-            array: Array = np.array(flat, dtype=dtype)
-        elif len(flat) < _FEW and NoneType not in types:  # faster than NumPy's overhead
-            if flat and not -largest <= min(flat) <= max(flat) <= largest:
-                raise _out_of_range(name, datatype)
-            array = np.array(flat, dtype=dtype)
-        else:
-            array = np.array(flat, dtype=np.float64)  # None becomes NaN, which has no range
-            if (np.abs(array) > largest).any():
-                raise _out_of_range(name, datatype)
-            array = array.astype(dtype, copy=False)
+        if dtype.kind != "f":
+            return np.array(flat, dtype=dtype)
+        doubles = np.array(flat, dtype=np.float64)  # None becomes NaN, which has no range
     except OverflowError:
         raise _out_of_range(name, datatype) from None
-    return array.reshape(shape)
+    with np.errstate(over="ignore"):
+        array: Array = doubles.astype(dtype, copy=False)
+    if np.isinf(array).any():
+        raise _out_of_range(name, datatype)
+    return array
 
 
 def _flatten(name: str, shape: list[int], data: Any) -> list[Any]:
