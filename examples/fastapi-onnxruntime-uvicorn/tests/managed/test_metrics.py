@@ -182,7 +182,9 @@ def test_durations_are_by_class_of_status(status: int, label: str) -> None:
 )
 def test_time_in_the_model_is_by_size_of_batch(rows: int, label: str) -> None:
     of_model = {"model": "m", "version": str(rows)}
-    metrics.ModelMetrics("m", str(rows)).record_batch(rows, 0.5, [0.25, 0.25])
+    metrics.record_batch("m", str(rows), rows, 0.5, [0.25, 0.25])
+    metrics.publish(0, 0)
+    metrics.publish(0, 0)
     now = generate_latest(REGISTRY).decode()
     seconds = sample("inference_duration_seconds_sum", batch_size=label, **of_model)
     assert value(now, seconds) == 0.5

@@ -119,18 +119,21 @@ _queue_wait = BulkHistogram(
     ["model", "version"],
     buckets=_SECONDS,
 )
-_batch_rows = Histogram(
+_batch_rows = BulkHistogram(
     "inference_batch_rows", "Rows that ran together.", ["model", "version"], buckets=_ROWS
 )
 _max_batch_size = Gauge(
     "inference_max_batch_size", "Rows that may run together.", multiprocess_mode="livemax"
 )
-_inference_duration = Histogram(
+_inference_duration = BulkHistogram(
     "inference_duration_seconds",
     "Time in the model, a batch.",
     ["model", "version", "batch_size"],
     buckets=_SECONDS,
 )
+_batches = defaultdict[tuple[str, str], list[tuple[int, float, Sequence[float]]]](list)
+"""Rows, seconds in the model, and those that each part waited, of each batch that ran, by name and
+version of the model, until they are published."""
 
 
 _further: list[Collector] = []
@@ -154,27 +157,6 @@ class _WorkerProcesses(Collector):
                 yield metrics[0]
 
 
-class ModelMetrics:
-    """The metrics of the batches of one model."""
-
-    def __init__(self, name: str, version: str) -> None:
-        self._model: Final = (name, version)
-        self._rows: Final = _batch_rows.labels(name, version)
-        self._queue_wait: Final = _queue_wait.labels(name, version)
-        self._durations: Final = dict[int, Histogram]()
-        """By the place of their batch size among all."""
-
-    def record_batch(self, rows: int, seconds: float, waits: Sequence[float]) -> None:
-        """Record a batch that ran. ``waits``: the seconds that each part of it was in the queue."""
-        self._rows.observe(rows)
-        place = min((rows - 1).bit_length(), len(_ROWS))
-        if place not in self._durations:
-            size = _BATCH_SIZES[place]
-            self._durations[place] = _inference_duration.labels(*self._model, size)
-        self._durations[place].observe(seconds)
-        self._queue_wait.observe_all(waits)
-
-
 def record_answer(
     method: str, route: str, status: int, seconds: float, received: int, sent: int
 ) -> None:
@@ -183,6 +165,17 @@ def record_answer(
     ``status``: zero if no response began. ``received``, ``sent``: bytes of the two bodies.
     """
     _answers[method, route, status].append((seconds, received, sent))
+
+
+def record_batch(
+    name: str, version: str, rows: int, seconds: float, waits: Sequence[float]
+) -> None:
+    """Record a batch that ran, for the next `publish`.
+
+    ``name``, ``version``: those of the model. ``waits``: the seconds that each part was in the
+    queue.
+    """
+    _batches[name, version].append((rows, seconds, waits))
 
 
 def publish(in_flight: int, queue_rows: int) -> None:
@@ -197,6 +190,21 @@ def publish(in_flight: int, queue_rows: int) -> None:
         of_answer.request_size.observe_all(received)
         of_answer.response_size.observe_all(sent)
     _answers.clear()
+    for model, batches in _batches.items():
+        _publish_batches(model, batches)
+    _batches.clear()
+
+
+def _publish_batches(
+    model: tuple[str, str], batches: Sequence[tuple[int, float, Sequence[float]]]
+) -> None:
+    by_size = defaultdict[str, list[float]](list)
+    for rows, seconds, _ in batches:
+        by_size[_BATCH_SIZES[min((rows - 1).bit_length(), len(_ROWS))]].append(seconds)
+    for size, durations in by_size.items():
+        _inference_duration.labels(*model, size).observe_all(durations)
+    _batch_rows.labels(*model).observe_all([rows for rows, _, _ in batches])
+    _queue_wait.labels(*model).observe_all([wait for _, _, waits in batches for wait in waits])
 
 
 def record_build(service: str, version: str) -> None:

@@ -1,5 +1,6 @@
 """The life of a model: load, verify, warm up, ready, drain."""
 
+import functools
 import gc
 import logging
 import math
@@ -143,7 +144,7 @@ class Engine:
             batch_seconds=verdict.timings.get(largest, 0.0),
             on_failure=lambda failure: self.leave(str(failure), failure.__cause__),
             traces=traces,
-            on_batch=metrics.ModelMetrics(model.name, model.version).record_batch,
+            on_batch=functools.partial(metrics.record_batch, model.name, model.version),
         )
         device_memory.watch(settings.device)
         metrics.record_model(model.name, model.version, self._runtime.RUNTIME, largest)
