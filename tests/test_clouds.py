@@ -88,7 +88,7 @@ def test_service_is_asked_as_the_cloud_does(
 ) -> None:
     cloud = STARTED[name]
     variant = next(variant for variant in SERVER_VARIANTS if variant.server == cloud.server)
-    covers("a container in a managed cloud", variant, len(STARTED))
+    covers("a container in a managed cloud", name, len(STARTED))
     project = copy_of(variant)
     golden = Golden.of(project)
     if "registered/1" in " ".join(cloud.environment.values()):

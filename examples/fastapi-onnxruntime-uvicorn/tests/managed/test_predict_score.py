@@ -20,7 +20,7 @@ from managed.importing import Shell
 from managed.support import Doubler
 from service.core.errors import Refused
 from service.core.tensors import Tensors
-from service.scoring import command, draft, run, scorer
+from service.scoring import command, draft, progress, run, scorer
 from service.scoring.errors import Row
 from service.scoring.lines import LinesSource
 
@@ -443,3 +443,58 @@ def test_a_file_that_changes_meanwhile_is_not_scored(
     code, text = scored(str(given), str(output))
     assert (code, "changed while it was read" in text) == (command.NOT_DONE, True)
     assert not output.exists()
+
+
+class Terminal(io.StringIO):
+    """A stream that is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Return the times that progress is going to see."""
+    times: list[float] = []
+    monkeypatch.setattr(progress.time, "monotonic", lambda: times.pop(0))
+    return times
+
+
+def test_progress_in_a_log_is_a_line_now_and_then(clock: list[float]) -> None:
+    clock += [0.0, 9.0, 10.0, 19.0, 20.0]
+    log = io.StringIO()
+    shown = progress.Progress(1_000, log)
+    for rows, refused_rows in ((1_900, 1), (3_000, 2), (3_900, 3)):
+        shown.show(rows, refused_rows)
+    shown.show(5_000, 4, last=True)
+    shown.end_line()
+    assert log.getvalue().splitlines() == [
+        "3,000 rows, 200 rows/s, 2 refused",
+        "5,000 rows, 200 rows/s, 4 refused",
+    ]
+
+
+def test_progress_at_a_terminal_is_one_line(clock: list[float]) -> None:
+    clock += [0.0, 0.5, 1.0, 2.0]
+    terminal = Terminal()
+    shown = progress.Progress(0, terminal)
+    for rows in (50, 1_000, 9):
+        shown.show(rows, 0)
+    shown.end_line()
+    shown.end_line()
+    *_, first, second = terminal.getvalue().split("\r")
+    assert first.rstrip() == "1,000 rows, 1,000 rows/s, 0 refused"
+    assert second.rstrip(" \n") == "9 rows, 4 rows/s, 0 refused"
+    assert len(first) >= len(second.rstrip("\n")) > len("1,000 rows, 1,000 rows/s, 0 refused")
+    assert second.endswith(" \n")
+
+
+def test_progress_is_shown_while_it_scores(
+    scored: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "_IN_A_LOG", 0.0)
+    given = write_rows(tmp_path / "rows.jsonl", 2 * REQUEST + 1)
+    code, text = scored(str(given), str(tmp_path / "out.jsonl"))
+    assert code == command.DONE, text
+    counts = [line.split()[0] for line in text.splitlines() if "rows/s" in line]
+    assert counts == ["8", "16", "17", "17"]
