@@ -44,6 +44,7 @@ _FORMATS: Final = {
 }
 """How `struct` packs numbers, and refuses what is out of their range or no number."""
 _FEW: Final = 64
+"""Of so many values, each is looked at."""
 _TRIES: Final = 32
 """How many letters of JSON are looked at for a beginning of ``true`` or ``false``."""
 _TYPES_OF_KIND: Final = {
