@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -456,7 +457,9 @@ class Terminal(io.StringIO):
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Return the times that progress is going to see."""
     times: list[float] = []
-    monkeypatch.setattr(progress.time, "monotonic", lambda: times.pop(0))
+    monkeypatch.setattr(
+        f"{progress.__name__}.time", SimpleNamespace(monotonic=lambda: times.pop(0))
+    )
     return times
 
 
