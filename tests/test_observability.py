@@ -18,6 +18,7 @@ import yaml
 from conftest import ALL_VARIANTS
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
 from promql import (
     ALERTS,
     DASHBOARD,
@@ -47,6 +48,7 @@ OF_PROMETHEUS = {"up", "ALERTS"}
 """Metrics that Prometheus makes itself."""
 SCRAPE_INTERVAL, WINDOW = "500ms", "5s"
 DATA_SECONDS = 60
+PUBLISHED_SECONDS = 5
 PAUSE = 0.02
 
 
@@ -158,16 +160,20 @@ def test_the_service_exports_every_metric_that_is_named(
     workers: int, bench: Workbench, tmp_path: Path
 ) -> None:
     wanted = {metric for query in ALL_QUERIES.values() for metric in named(query).metrics}
+    samples: list[Sample] = []
+
+    def complete() -> bool:
+        # Each worker publishes from time to time what it did, and another one may be asked.
+        page = ask(service.port, "GET", "/metrics").body.decode()
+        samples[:] = [s for family in text_string_to_metric_families(page) for s in family.samples]
+        return wanted - {sample.name for sample in samples} == OF_PROMETHEUS
+
     with running(bench, tmp_path, workers) as service:
         post_json(service.port, "/predict", Golden.of(service.project).typed_request)
         post_json(service.port, "/predict", {})
-        page = ask(service.port, "GET", "/metrics").body.decode()
+        assert wait_until(complete, PUBLISHED_SECONDS), wanted - {s.name for s in samples}
         processes = psutil.Process(service.pid).children(recursive=True) if workers > 1 else []
         resident = [process.memory_info().rss for process in processes]
-    samples = [
-        sample for family in text_string_to_metric_families(page) for sample in family.samples
-    ]
-    assert wanted - {sample.name for sample in samples} == OF_PROMETHEUS
     (told,) = [s.value for s in samples if s.name == "process_resident_memory_bytes"]
     assert told > max(resident, default=0), "the memory of all workers, not of one"
 
