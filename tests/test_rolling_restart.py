@@ -35,7 +35,10 @@ VARIANTS = [
     Variant("fastapi", "onnxruntime", "hypercorn"),
 ]
 DRAIN_DELAY: Final = "SERVICE_DRAIN_DELAY"
-REQUESTS: Final = 20_000
+REQUESTS: Final = {False: 5_000, True: 20_000}
+"""What is asked at least; with ``--exhaustive`` without rests."""
+REST: Final = 0.1
+"""Seconds that a client rests after an answer."""
 REPLACEMENTS: Final = 6
 KEPT, FRESH, SLOW = 8, 4, 2
 """Clients that keep their connection, that open one for each request, that send slowly."""
@@ -63,13 +66,16 @@ def test_rolling_restart_loses_no_request(
     tmp_path: Path,
     bench: Workbench,
     covers: Covers,
+    pytestconfig: pytest.Config,
 ) -> None:
+    exhaustive = bool(pytestconfig.getoption("--exhaustive"))
     covers("rolling restart under load: no request lost", variant.server, len(VARIANTS))
     project = copy_of(variant)
     base = emit(template, tmp_path / "manifests") / "deploy/kubernetes/base"
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner, ExitStack() as stack:
         instances = Instances(project, bench.python, stack, Manifest.read(base))
-        outcomes = runner.run(restart_under_load(instances))
+        load = restart_under_load(instances, REQUESTS[exhaustive], 0 if exhaustive else REST)
+        outcomes = runner.run(load)
     assert outcomes.keys() == {"answered"}, outcomes
 
 
@@ -126,8 +132,11 @@ class Instances:
         return self._stack.enter_context(Service(self._projects[place], self._python, settings))
 
 
-async def restart_under_load(instances: Instances) -> Counter[str]:
-    """Replace instances until there were enough requests; return the number of each outcome."""
+async def restart_under_load(instances: Instances, requests: int, rest: float) -> Counter[str]:
+    """Replace instances until there were enough requests; return the number of each outcome.
+
+    ``rest``: the seconds between an answer and the next request of a client.
+    """
     first = instances.services[0]
     questions = itertools.cycle(ask_about(first.project, first.port))
     outcomes: Counter[str] = Counter()
@@ -138,13 +147,15 @@ async def restart_under_load(instances: Instances) -> Counter[str]:
         ended = asyncio.Event()
         clients = [
             asyncio.create_task(
-                client(balancer.port, questions, outcomes, ended, fresh=fresh, pause=pause)
+                client(
+                    balancer.port, questions, outcomes, ended, fresh=fresh, pause=pause, rest=rest
+                )
             )
             for count, fresh, pause in ((KEPT, False, 0), (FRESH, True, 0), (SLOW, False, slow))
             for _ in range(count)
         ]
         for replacement in itertools.count():
-            if replacement >= REPLACEMENTS and outcomes.total() >= REQUESTS:
+            if replacement >= REPLACEMENTS and outcomes.total() >= requests:
                 break
             place = replacement % 2
             await asyncio.to_thread(instances.stop, place)
@@ -164,6 +175,7 @@ async def client(
     *,
     fresh: bool,
     pause: float,
+    rest: float,
 ) -> None:
     """Ask one question after the other, over one connection or a ``fresh`` one for each."""
     connector = aiohttp.TCPConnector(limit=1, force_close=fresh)
@@ -172,6 +184,7 @@ async def client(
             if ended.is_set():
                 return
             outcomes[await outcome(session, next(questions), f"{id(session)}-{number}", pause)] += 1
+            await asyncio.sleep(rest)
 
 
 async def outcome(
