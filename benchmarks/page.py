@@ -10,6 +10,7 @@ the tables that it has the raw data of are made from it from now on.
 import argparse
 import json
 import re
+import statistics
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -23,8 +24,6 @@ from inferplate_tools.bench.tables import NAIVE, number
 PAGE: Final = Path(__file__).parents[1] / "docs/benchmarks.md"
 SERVICES: Final = {"fastapi": "FastAPI", "litestar": "Litestar", "ninja": "Django Ninja"}
 MIB: Final = 2**20
-NONE: Final = "none"
-"""Stands for the file of a table that was written by hand, as the raw data were not kept."""
 
 _BLOCK: Final = re.compile(
     r"<!-- figures: (?P<name>\w+) (?P<file>\S+) -->\n.*?<!-- end of (?P=name) -->", re.DOTALL
@@ -172,6 +171,22 @@ def servers(file: Path) -> str:
     return table(("", *(name.split()[-1] for name in names)), rows)
 
 
+def pythons(file: Path) -> str:
+    """Compare the versions of Python that one service runs on."""
+    results = read(file)
+    names = list(results.versions)
+    rows = [
+        [f"{model}, {count} connections"]
+        + [figure(samples(results, name, model, count)) for name in names]
+        for model in ("tabular", "mlp")
+        for count in (16, 64)
+    ]
+    idle = {each.contestant: each.idle_mb for each in results.footprints if each.model == "tabular"}
+    rows.append(["tabular, idle MB", *(number(idle[name]) for name in names)])
+    versions = (name.rpartition(" on ")[2] for name in names)
+    return table(("JSON, CPU µs", *versions), rows)
+
+
 def typed(file: Path) -> str:
     """Compare typed JSON on ``/predict`` with tensors."""
     results = read(file)
@@ -222,6 +237,20 @@ def growth(file: Path) -> str:
     ]
     head = [f"{size} row{'s' * (size > 1)}" for size in sizes]
     return table(("mlp, binary, 16 connections", *head), rows)
+
+
+def processors(file: Path) -> str:
+    """Show what a second processor gives to a model with nothing around it."""
+    rows = [
+        [
+            f"{each['model']}, {each['rows']} row{'s' * (each['rows'] > 1)} a call",
+            *(number(statistics.median(each[name])) for name in ("one", "both")),
+            f"{statistics.median(each['times']):.2f}",
+        ]
+        for each in _json(file)
+    ]
+    head = ("the model alone, calls a second", "one processor", "two, a loop on each", "times")
+    return table(head, rows)
 
 
 def targets(file: Path) -> str:
@@ -282,6 +311,8 @@ MAKERS: Final[dict[str, tuple[Callable[[Path], str], str]]] = {
     "targets": (targets, "reference/results.json"),
     "servers": (servers, "servers/results.json"),
     "typed": (typed, "predict/results.json"),
+    "pythons": (pythons, "pythons/results.json"),
+    "processors": (processors, "processors.json"),
     "overload": (overload, "overload.json"),
     "soak": (soak, "soak.json"),
     "instructions": (instructions, ""),
@@ -297,8 +328,6 @@ def filled(text: str, folder: Path, run: str | None = None) -> str:
         maker, ours = MAKERS[name]
         if run and ours and (folder / "benchmarks" / run / ours).exists():
             file = f"benchmarks/{run}/{ours}"
-        if file == NONE:
-            return block[0]
         written = maker(folder / file)
         return f"<!-- figures: {name} {file} -->\n\n{written}\n<!-- end of {name} -->"
 

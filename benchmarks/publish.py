@@ -24,6 +24,7 @@ ROOT: Final = Path(__file__).parents[1]
 _QUIET_SECONDS: Final = 5
 _QUIET_SHARE: Final = 0.2
 _SERVERS: Final = ("uvicorn", "granian", "gunicorn", "hypercorn")
+_PYTHONS: Final = ("3.11", "3.12", "3.13")
 
 Step = tuple[str, Path, list[str]]
 
@@ -45,6 +46,12 @@ def steps(folder: Path, minutes: float) -> Iterator[Step]:
     yield bench("servers", "--framework=fastapi", *servers, "--connections=1", some, many)
     predict = ("--model=tabular", "--wire=typed", "--wire=json", some, many, "--peer=naive")
     yield bench("predict", *predict, "--rounds=5")
+    pythons = _each("--python-version", _PYTHONS)
+    models = ("--model=tabular", "--model=mlp")
+    yield bench("pythons", "--framework=fastapi", *pythons, *models, some, many, "--rounds=5")
+    heavy = ("--model=embed", "--model=mlp", "--wire=binary", "--rows=8")
+    yield bench("workers", *heavy, "--workers=1", "--workers=2", "--rounds=5")
+    yield script("processors", "--json", str(folder / "processors.json"))
     yield script("overload", "--json", str(folder / "overload.json"))
     yield script("soak", f"--minutes={minutes:g}", "--json", str(folder / "soak.json"))
 

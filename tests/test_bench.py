@@ -18,7 +18,7 @@ from onnx import TensorProto, helper
 
 from inferplate.errors import InferplateError
 from inferplate.template.variants import Variant
-from inferplate_tools.bench import command, machine, models
+from inferplate_tools.bench import command, machine, models, services
 from inferplate_tools.bench.contestants import matches, numbers_in
 from inferplate_tools.bench.load import Closed, Open, Sample, offered, pacing, read_log, require
 from inferplate_tools.bench.peers import peer_names, read_peers
@@ -37,6 +37,7 @@ from inferplate_tools.bench.run import Plan, takes_part
 from inferplate_tools.bench.stages import BASELINES, Share, chosen, reference
 from inferplate_tools.bench.tables import NAIVE, about, grids, markdown, number, question_grid
 from inferplate_tools.errors import CheckFailed
+from inferplate_tools.workbench import Workbench
 
 TABULAR = Question("tabular", 1, "json", 1, Closed(16))
 
@@ -181,6 +182,31 @@ def test_peers_take_part_where_they_can() -> None:
     assert plan.duration() > sum(len(stage.scenarios) for stage in plan.stages)
 
 
+def test_a_service_is_installed_on_the_python_that_was_chosen(
+    monkeypatch: pytest.MonkeyPatch, bench: Workbench, tmp_path: Path
+) -> None:
+    asked = []
+
+    def environment(*_: object, python: str | None, **__: object) -> str:
+        asked.append(python)
+        raise CheckFailed("it is not made here")
+
+    monkeypatch.setattr(services, "environment", environment)
+    for place, python in zip("ab", ("3.13", None), strict=True):
+        with pytest.raises(CheckFailed, match="not made here"):
+            services.prepare_service(
+                bench,
+                Variant("fastapi", "onnxruntime", "uvicorn"),
+                None,
+                tmp_path / place,
+                name="fastapi",
+                workers=1,
+                shared=None,
+                python=python,
+            )
+    assert asked == ["3.13", None]
+
+
 def test_what_is_chosen_is_multiplied() -> None:
     stages = chosen(["tabular", "mlp"], ["json", "binary"], [1, 8], [Closed(1), Share(0.5)], [1, 2])
     assert [(stage.model, stage.workers) for stage in stages] == [
@@ -314,6 +340,11 @@ def test_plots_are_the_same_for_the_same_results(tmp_path: Path) -> None:
         ([None, 2, 2], {"peer": ["naive"]}, "peers take flat lists of floats: own takes"),
         ([None, 2], {"framework": ["fastpi"]}, "unknown framework"),
         ([None, 2], {"python": "no/python"}, "--python 'no/python' is not an interpreter"),
+        (
+            [None, 2],
+            {"python": "python3", "python_version": ["3.13"]},
+            "leave out --python-version",
+        ),
     ],
 )
 def test_what_does_not_fit_a_model_is_refused_before_anything_is_started(

@@ -1,7 +1,7 @@
 """The rounds of a run, without servers: what is done before anything is measured."""
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,11 +32,13 @@ SAMPLE = Sample(10, 100.0, 100.0, 1.0, 2.0, 3.0, 4.0, 0, 5.0)
 class Stage:
     """Stands for the machine: it notes what happens to whom, and answers nothing.
 
-    ``broken``: the connections at which the peer's answers are wrong.
+    ``broken``: the connections at which the peer's answers are wrong. ``installed``: the services,
+    by name, and the Python that each of them was to be installed on.
     """
 
     events: list[tuple[str, ...]] = field(default_factory=list)
     broken: set[int] = field(default_factory=set)
+    installed: list[tuple[str, str | None]] = field(default_factory=list)
     results: Results | None = None
 
     def of(self, name: str) -> list[tuple[str, ...]]:
@@ -101,12 +103,17 @@ def stage(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Stag
     monkeypatch.setattr(run, "measure", measure)
     monkeypatch.setattr("inferplate_tools.bench.run.time.sleep", sleep)
     monkeypatch.setattr(run, "prepare_peer", lambda *_: contestant(PEER, is_peer=True))
-    monkeypatch.setattr(run, "prepare_service", lambda *_, **__: contestant(SERVICE, is_peer=False))
+
+    def prepare_service(*_: object, name: str, python: str | None, **__: object) -> Contestant:
+        seen.installed.append((name, python))
+        return contestant(name, is_peer=False)
+
+    monkeypatch.setattr(run, "prepare_service", prepare_service)
     monkeypatch.setattr(machine, "pinning", lambda _: Pinning(frozenset({0}), frozenset({0})))
     monkeypatch.setattr(machine, "pin_self", lambda _: None)
     monkeypatch.setattr(run._Stage, "_run_alone", lambda *_: None)
 
-    def carry_out(broken: set[int] = frozenset()) -> Stage:  # type: ignore[assignment]
+    def carry_out(broken: set[int] = frozenset(), pythons: Sequence[str] = ()) -> Stage:  # type: ignore[assignment]
         seen.broken = set(broken)
         loads = [Closed(connections) for _, connections in QUESTIONS]
         plan = run.Plan(
@@ -115,6 +122,7 @@ def stage(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Stag
             chosen(["tabular"], ["json"], [1], loads, [1]),
             rounds=ROUNDS,
             seconds=7,
+            pythons=pythons,
         )
         model = Model("tabular", Path("model.onnx"), (), (), None)
         seen.results = run.carry_out(plan, Workbench(tmp_path), lambda _: model, lambda *_: None)
@@ -179,3 +187,16 @@ def test_a_server_settles_when_it_rests(monkeypatch: pytest.MonkeyPatch, tmp_pat
     monkeypatch.setattr(server, "cpu_seconds", lambda: next(busy))
     server.settle(4)
     assert 5 < len(slept) < 15, "it gives up at last"
+
+
+def test_a_service_is_installed_and_asked_on_each_python(stage: Callable[..., Stage]) -> None:
+    seen = stage(pythons=["3.11", "3.13"])
+    names = [f"{SERVICE} on Python 3.11", f"{SERVICE} on Python 3.13"]
+    assert seen.installed == list(zip(names, ["3.11", "3.13"], strict=True))
+    assert seen.results
+    for by_contestant in seen.results.samples.values():
+        assert list(by_contestant) == [*names, PEER]
+
+
+def test_a_service_is_on_this_python_unless_one_is_chosen(stage: Callable[..., Stage]) -> None:
+    assert stage().installed == [(SERVICE, None)]

@@ -48,13 +48,9 @@ def test_every_table_of_the_page_is_that_of_its_raw_data() -> None:
 
 def test_every_table_stands_on_the_page_with_its_raw_data() -> None:
     found = dict(BLOCK.findall(page.PAGE.read_text(encoding="utf-8")))
-    assert found.keys() <= page.MAKERS.keys()
-    assert {"overview", "peers", "embed", "growth", "targets", "typed"} <= found.keys()
-    for name, file in found.items():
-        if file == page.NONE:
-            assert name in {"servers", "overload", "soak"}, "runs of before their data were kept"
-        else:
-            assert (page.PAGE.parent / file).is_file()
+    assert found.keys() == page.MAKERS.keys()
+    for file in found.values():
+        assert (page.PAGE.parent / file).is_file()
 
 
 def test_a_run_takes_the_place_of_the_one_before(tmp_path: Path) -> None:
@@ -69,9 +65,6 @@ def test_a_run_takes_the_place_of_the_one_before(tmp_path: Path) -> None:
     old = page.filled(text, tmp_path)
     assert "| **FastAPI** | 100 |" in old
     assert page.filled(text, tmp_path, "none") == old, "it has no raw data of this table"
-    by_hand = "<!-- figures: peers none -->\n\n| by hand |\n\n<!-- end of peers -->"
-    assert page.filled(by_hand, tmp_path) == by_hand
-    assert "| **FastAPI** | 50.0 |" in page.filled(by_hand, tmp_path, "new")
     new = page.filled(old, tmp_path, "new")
     assert "<!-- figures: peers benchmarks/new/reference/results.json -->\n\n|" in new
     assert "| **FastAPI** | 50.0 |" in new
@@ -94,6 +87,14 @@ def test_contestants_are_compared(tmp_path: Path) -> None:
     assert page.peers(file).splitlines()[3].endswith("| 10,000 | 5.00 | 0.5 | 101 |")
 
 
+def test_a_second_processor_has_its_table(tmp_path: Path) -> None:
+    file = tmp_path / "processors.json"
+    rounds = {"one": [90.0, 100.0, 110.0], "both": [180.0, 150.0, 130.0], "times": [2.0, 1.5, 1.2]}
+    file.write_text(json.dumps([{"model": "mlp", "rows": 8, **rounds}]))
+    (row,) = page.processors(file).splitlines()[2:]
+    assert row == "| mlp, 8 rows a call | 100 | 150 | 1.50 |"
+
+
 def test_load_and_soak_have_their_tables(tmp_path: Path) -> None:
     file = tmp_path / "overload.json"
     case = {"model": "5 ms", "deadline_seconds": 1.0, "maximum": 192.0, "offered": 1918.0}
@@ -106,6 +107,26 @@ def test_load_and_soak_have_their_tables(tmp_path: Path) -> None:
     head, _, memory, *_ = page.soak(file).splitlines()
     assert head == "|  | after warm-up | after 60 minutes |"
     assert memory == "| resident memory, MiB | 100.0 | 100.0 |"
+
+
+def test_pythons_are_compared_on_one_service(tmp_path: Path) -> None:
+    costs = {"fastapi on Python 3.11": 100.0, "fastapi on Python 3.13": 90.0}
+    found = results(costs)
+    found.footprints = [
+        Footprint(name, model, 1, 0.5, idle)
+        for model, by_name in (("tabular", (111.0, 113.0)), ("mlp", (1.0, 1.0)))
+        for name, idle in zip(costs, by_name, strict=True)
+    ]
+    file = tmp_path / "results.json"
+    file.write_text(as_json(found), encoding="utf-8")
+    head, _, *rows = page.pythons(file).splitlines()
+    assert head == "| JSON, CPU µs | Python 3.11 | Python 3.13 |"
+    assert rows[0] == "| tabular, 16 connections | 100 | 90.0 |"
+    assert rows[2:] == [
+        "| mlp, 16 connections | 100 | 90.0 |",
+        "| mlp, 64 connections |  |  |",
+        "| tabular, idle MB | 111 | 113 |",
+    ]
 
 
 def test_targets_tell_what_was_reached_and_what_was_missed() -> None:

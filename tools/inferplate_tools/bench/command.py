@@ -116,6 +116,14 @@ def bench(
             "instead of installing each in its own environment.",
         ),
     ] = None,
+    python_version: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="VERSION",
+            help="Install each service on this Python, such as 3.13, or the path of an "
+            "interpreter; repeatable. [default: this one]",
+        ),
+    ] = None,
     output: Annotated[
         Path, typer.Option(metavar="DIR", help="Write results.json, README.md and plots here.")
     ] = Path("benchmark-results"),
@@ -143,6 +151,8 @@ def bench(
     given |= {"open-loop": open_loop, "workers": workers}
     if suite and (clash := next((name for name, value in given.items() if value), None)):
         raise InferplateError(f"--suite sets --{clash} itself: give one of the two")
+    if python and python_version:
+        raise InferplateError("--python runs everything on one Python: leave out --python-version")
     for name in wire or ():
         if name not in WIRES:
             raise unknown("wire", name, WIRES)
@@ -161,6 +171,7 @@ def bench(
         rounds=rounds,
         seconds=seconds,
         python=_interpreter(python) if python else None,
+        pythons=list(dict.fromkeys(python_version or ())),
     )
     _check(plan, own)
     require(["wrk", "h2load"])

@@ -48,6 +48,7 @@ class Plan:
     """What to measure, and how long.
 
     ``python``: an interpreter that has what everything needs, None for an environment for each.
+    ``pythons``: what each service is installed on, versions or paths; only this one if empty.
     """
 
     variants: Sequence[Variant]
@@ -56,19 +57,25 @@ class Plan:
     rounds: int
     seconds: int
     python: str | None = None
+    pythons: Sequence[str] = ()
 
     def duration(self) -> float:
         """Estimate how many seconds it takes."""
         return sum(self._stage_seconds(stage) for stage in self.stages)
+
+    def services(self) -> list[tuple[Variant, str | None]]:
+        """Pair each variant with each Python that it is installed on."""
+        pythons = self.pythons or (None,)
+        return [(variant, python) for variant in self.variants for python in pythons]
 
     def peers_of(self, stage: Stage) -> Sequence[Peer]:
         return self.peers if stage.workers == 1 and stage.model != EXAMPLE else ()
 
     def _stage_seconds(self, stage: Stage) -> float:
         peers = self.peers_of(stage)
-        starts = _START_SECONDS[False] * len(self.variants) + _START_SECONDS[True] * len(peers)
+        starts = _START_SECONDS[False] * len(self.services()) + _START_SECONDS[True] * len(peers)
         asked = sum(
-            self._asking_seconds(is_peer=False) * len(self.variants)
+            self._asking_seconds(is_peer=False) * len(self.services())
             + self._asking_seconds(is_peer=True) * sum(takes_part(peer, scenario) for peer in peers)
             for scenario in stage.scenarios
         )
@@ -162,13 +169,27 @@ class _Stage:
                 self._note_memory(one)
 
     def _started(self, model: Model | None, stack: ExitStack) -> Iterator[_Running | None]:
-        for variant in self.plan.variants:
+        for number, (variant, python) in enumerate(self.plan.services()):
             name = _title(variant, self.plan.variants)
-            yield self._start(name, None, partial(self._service, variant, name, model), stack)
+            if python:
+                name += f" on Python {python}"
+            prepare = partial(
+                prepare_service,
+                self.bench,
+                variant,
+                model,
+                self.folder / f"{number}-{variant.name}",
+                name=name,
+                workers=self.stage.workers,
+                shared=self.plan.python,
+                python=python,
+            )
+            yield self._start(name, None, prepare, stack)
         if model is None:
             return
         for peer in self.plan.peers_of(self.stage):
-            prepare = partial(prepare_peer, peer, model, self.folder / peer.name, self.plan.python)
+            folder = self.folder / peer.name
+            prepare = partial(prepare_peer, peer, model, folder, self.plan.python)
             yield self._start(peer.title, peer, prepare, stack)
 
     def _start(
@@ -200,17 +221,6 @@ class _Stage:
             server.freeze()
         self._show(f"{self.stage.model}: {name} is ready", seconds)
         return one
-
-    def _service(self, variant: Variant, name: str, model: Model | None) -> Contestant:
-        return prepare_service(
-            self.bench,
-            variant,
-            model,
-            self.folder / variant.name,
-            name=name,
-            workers=self.stage.workers,
-            python=self.plan.python,
-        )
 
     def _asked(self, running: Sequence[_Running]) -> Iterator["_Asked"]:
         for scenario in self.stage.scenarios:

@@ -41,17 +41,20 @@ def prepare_service(
     *,
     name: str,
     workers: int,
-    python: str | None,
+    shared: str | None,
+    python: str | None = None,
 ) -> Contestant:
     """Emit a variant into a folder, install what it needs, and give it a model as its README says.
 
-    ``model``: None for the one that the project trains itself.
+    ``model``: None for the one that the project trains itself. ``shared``: an interpreter that has
+    what it needs already. ``python``: the version or path of one to install it on, this one if
+    None.
 
     Raises:
         CheckFailed: it cannot be installed, or does not take the model.
     """
     shutil.copytree(bench.project(variant), folder)
-    interpreter = python or _install(folder, variant, train=model is None)
+    interpreter = shared or _install(folder, variant, python, train=model is None)
     settings = {"SERVICE_PORT": "{port}", "SERVICE_WORKERS": str(workers)}
     if model is None:
         bench.run([interpreter, "train.py"], folder, timeout=600)
@@ -75,14 +78,14 @@ def prepare_service(
     )
 
 
-def _install(folder: Path, variant: Variant, *, train: bool) -> str:
+def _install(folder: Path, variant: Variant, python: str | None, *, train: bool) -> str:
     project = tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))
     needed = list(project["project"]["dependencies"])
     arguments = ["-r", "pyproject.toml"]
     if train:
         needed += project["dependency-groups"]["train"]
         arguments += ["--group", "train"]
-    return environment(variant.name, arguments, needed, folder=folder)
+    return environment(variant.name, arguments, needed, folder=folder, python=python)
 
 
 def _place(bench: Workbench, python: str, model: Model, folder: Path) -> None:
