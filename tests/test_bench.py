@@ -330,6 +330,9 @@ def test_plots_are_the_same_for_the_same_results(tmp_path: Path) -> None:
         root = ElementTree.fromstring(svg)
         assert root.tag.endswith("svg")
         assert "fastapi" in "".join(root.itertext())
+    latencies = "".join(ElementTree.fromstring(written[0][1]).itertext())
+    assert "p50" in latencies
+    assert "p99" in latencies
 
 
 @pytest.mark.parametrize(

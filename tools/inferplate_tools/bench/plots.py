@@ -34,7 +34,7 @@ def draw(results: Results, folder: Path) -> list[str]:
             if isinstance(question.load, Closed):
                 names.append(_save(_bars(question, found, results), folder, question.slug))
         for slug, series in _by_load(results).items():
-            names.append(_save(_curves(series), folder, slug))
+            names.append(_save(_curves(series, results), folder, slug))
     return names
 
 
@@ -61,27 +61,36 @@ def _bars(question: Question, found: dict[str, list[Sample]], results: Results) 
     return figure
 
 
-def _curves(series: dict[str, list[tuple[Question, list[Sample]]]]) -> Any:
+def _curves(series: dict[str, list[tuple[Question, list[Sample]]]], results: Results) -> Any:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(8, 4), layout="constrained")
-    axes = figure.subplots()
-    for number, (name, points) in enumerate(series.items()):
-        points = sorted(points, key=lambda point: _rate(point[0]))
-        rates = [_rate(question) for question, _ in points]
-        for percentile, style in (("p50_ms", ":"), ("p99_ms", "-")):
-            values = [median(samples, percentile) for _, samples in points]
-            label = f"{name}, {percentile.removesuffix('_ms')}"
-            axes.plot(rates, values, style, marker="o", color=f"C{number}", label=label)
+    figure = Figure(figsize=(8, 5), layout="constrained")
     (question, _), *_ = next(iter(series.values()))
-    axes.set_title(f"{question.model}, {question.wire}")
-    axes.set_xlabel("requests per second offered")
-    axes.set_ylabel("latency in ms")
-    axes.set_yscale("log")
-    axes.yaxis.set_major_formatter("{x:g}")
-    axes.yaxis.set_minor_formatter("{x:g}")
-    figure.legend(loc="outside right upper", frameon=False)
+    figure.suptitle(f"{question.model}, {question.wire}")
+    panels = figure.subplots(1, 2, sharey=True)
+    for axes, percentile in zip(panels, ("p50_ms", "p99_ms"), strict=True):
+        for number, (name, points) in enumerate(series.items()):
+            points = sorted(points, key=lambda point: _rate(point[0]))
+            rates = [_rate(question) for question, _ in points]
+            values = [median(samples, percentile) for _, samples in points]
+            width = 1 if name in results.peers else 3
+            axes.plot(rates, values, marker=".", color=_colour(number), lw=width, label=name)
+        axes.set_title(percentile.removesuffix("_ms"))
+        axes.set_xlabel("requests per second offered")
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter("{x:g}")
+    panels[0].set_ylabel("latency in ms")
+    lines, names = panels[0].get_legend_handles_labels()
+    figure.legend(lines, names, loc="outside lower center", ncols=3, frameon=False)
     return figure
+
+
+def _colour(number: int) -> Any:
+    """Return one of twenty colours, the strong ones first."""
+    import matplotlib as mpl
+
+    return mpl.colormaps["tab20"](2 * number % 20 + number // 10 % 2)
 
 
 def _by_load(
