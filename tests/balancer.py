@@ -1,97 +1,95 @@
-"""A load balancer for tests: connections go, in turn, to the instances that say they are ready."""
+"""HAProxy in front of instances: connections go, in turn, to those that say they are ready."""
 
-import asyncio
-import contextlib
-import itertools
-from collections import Counter
+import csv
+import io
+import shutil
+import socket
+import subprocess
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final, Self
 
-import aiohttp
-
 from inferplate_tools.client import HOST
+from inferplate_tools.service import free_port, wait_until
 
-_CHUNK: Final = 64 * 2**10
+HAPROXY: Final = shutil.which("haproxy") or "/usr/sbin/haproxy"
+CONFIGURATION: Final = """\
+global
+    stats socket {socket} level admin
+
+defaults
+    mode tcp
+    retries 0
+    timeout connect 1s
+    timeout client 1m
+    timeout server 1m
+    timeout check {probe[timeoutSeconds]}s
+
+frontend clients
+    bind {host}:{port}
+    default_backend instances
+
+backend instances
+    balance roundrobin
+    option httpchk GET {probe[httpGet][path]}
+    http-check expect status 200
+    default-server check rise 1 fall {probe[failureThreshold]} inter {probe[periodSeconds]}s
+{servers}
+"""
+SECONDS: Final = 30
+SERVER: Final = "    server {place} {host}:{port}\n"
 
 
 class Balancer:
     """Forwards connections to instances, each a port of this machine.
 
-    It works as those in front of real services do: an instance gets no new connections once so
-    many readiness probes in a row have failed. It never sends anything twice; a connection that an
-    instance refuses is closed, and lost for its client.
+    An instance gets no new connections once so many readiness probes in a row have failed. Nothing
+    is sent twice: a connection that an instance refuses is closed, and lost for its client.
 
-    ``instances``: the ports, which may be changed at any time. ``probe``: the readiness probe of a
-    container, as Kubernetes takes it.
+    ``probe``: the readiness probe of a container, as Kubernetes takes it.
     """
 
     def __init__(self, instances: list[int], probe: dict[str, Any]) -> None:
-        self.instances: Final = instances
-        self._probe_path: Final[str] = probe["httpGet"]["path"]
-        self._period: Final[float] = probe["periodSeconds"]
-        self._timeout: Final[float] = probe["timeoutSeconds"]
-        self._failures_allowed: Final[int] = probe["failureThreshold"]
-        self._failures: Final = Counter[int]()
-        self._ready: Final = set[int]()
-        self._probed: Final = asyncio.Condition()
-        self._turn: Final = itertools.count()
+        self.port: Final = free_port()
+        self._folder: Final = TemporaryDirectory()  # a path that is short enough for a socket
+        self._socket: Final = str(Path(self._folder.name, "socket"))
+        servers = "".join(
+            SERVER.format(place=place, host=HOST, port=port) for place, port in enumerate(instances)
+        )
+        self._configuration: Final = CONFIGURATION.format(
+            socket=self._socket, host=HOST, port=self.port, probe=probe, servers=servers
+        )
 
-    async def __aenter__(self) -> Self:
-        timeout = aiohttp.ClientTimeout(total=self._timeout)
-        connector = aiohttp.TCPConnector(force_close=True)
-        self._session = aiohttp.ClientSession(timeout=timeout, connector=connector)
-        self._server = await asyncio.start_server(self._forward, HOST, 0)
-        self._probing = asyncio.create_task(self._probe_all())
+    def __enter__(self) -> Self:
+        file = Path(self._folder.name, "haproxy.cfg")
+        file.write_text(self._configuration, encoding="utf-8")
+        self._process = subprocess.Popen([HAPROXY, "-db", "-q", "-f", str(file)])
+        assert wait_until(Path(self._socket).exists, SECONDS), "HAProxy does not start"
         return self
 
-    async def __aexit__(self, *_: object) -> None:
-        self._probing.cancel()
-        self._server.close()
-        await self._session.close()
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.wait()
+        self._folder.cleanup()
 
-    @property
-    def port(self) -> int:
-        return int(self._server.sockets[0].getsockname()[1])
+    def replace(self, place: int, port: int) -> None:
+        """Let an instance be at another port from now on."""
+        self._tell(f"set server instances/{place} addr {HOST} port {port}")
 
-    async def wait_ready(self) -> None:
-        """Wait until a probe of each instance has succeeded."""
-        async with self._probed:
-            await self._probed.wait_for(lambda: self._ready.issuperset(self.instances))
+    def wait_ready(self) -> None:
+        """Wait until the last probe of each instance has succeeded."""
 
-    async def _probe_all(self) -> None:
-        while True:
-            await asyncio.gather(*map(self._probe, self.instances))
-            async with self._probed:
-                self._probed.notify_all()
-            await asyncio.sleep(self._period)
+        def ready() -> bool:
+            return all(each["check_status"] == "L7OK" for each in self._servers())
 
-    async def _probe(self, port: int) -> None:
-        try:
-            async with self._session.get(f"http://{HOST}:{port}{self._probe_path}") as response:
-                ready = response.status == 200
-        except (TimeoutError, aiohttp.ClientError):
-            ready = False
-        self._failures[port] = 0 if ready else self._failures[port] + 1
-        if ready:
-            self._ready.add(port)
-        elif self._failures[port] >= self._failures_allowed:
-            self._ready.discard(port)
+        assert wait_until(ready, SECONDS), self._servers()
 
-    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        ready = [port for port in self.instances if port in self._ready]
-        try:
-            port = ready[next(self._turn) % len(ready)]
-            onward_reader, onward_writer = await asyncio.open_connection(HOST, port)
-        except (ZeroDivisionError, OSError):
-            writer.transport.abort()
-            return
-        sending = asyncio.create_task(_copy(reader, onward_writer))
-        await _copy(onward_reader, writer)
-        sending.cancel()
+    def _servers(self) -> list[dict[str, str]]:
+        table = csv.DictReader(io.StringIO(self._tell("show stat").removeprefix("# ")))
+        return [row for row in table if row["svname"].isdigit()]
 
-
-async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Copy bytes until there are no more, then close."""
-    with contextlib.suppress(ConnectionError), contextlib.closing(writer):
-        while data := await reader.read(_CHUNK):
-            writer.write(data)
-            await writer.drain()
+    def _tell(self, command: str) -> str:
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(self._socket)
+            connection.sendall(f"{command}\n".encode())
+            return connection.makefile(encoding="utf-8").read()

@@ -71,8 +71,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--exhaustive",
         action="store_true",
         help="for each framework 10,000 requests made of the OpenAPI document and 51,000 mutated "
-        "ones, instead of 500 and 15,000; for each server 20,000 during a rolling restart, instead "
-        "of 5,000",
+        "ones, instead of 500 and 15,000",
     )
 
 

@@ -35,10 +35,7 @@ VARIANTS = [
     Variant("fastapi", "onnxruntime", "hypercorn"),
 ]
 DRAIN_DELAY: Final = "SERVICE_DRAIN_DELAY"
-REQUESTS: Final = {False: 5_000, True: 20_000}
-"""What is asked at least; with ``--exhaustive`` without rests."""
-REST: Final = 0.1
-"""Seconds that a client rests after an answer."""
+REQUESTS: Final = 20_000
 REPLACEMENTS: Final = 6
 KEPT, FRESH, SLOW = 8, 4, 2
 """Clients that keep their connection, that open one for each request, that send slowly."""
@@ -66,16 +63,13 @@ def test_rolling_restart_loses_no_request(
     tmp_path: Path,
     bench: Workbench,
     covers: Covers,
-    pytestconfig: pytest.Config,
 ) -> None:
-    exhaustive = bool(pytestconfig.getoption("--exhaustive"))
     covers("rolling restart under load: no request lost", variant.server, len(VARIANTS))
     project = copy_of(variant)
     base = emit(template, tmp_path / "manifests") / "deploy/kubernetes/base"
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner, ExitStack() as stack:
         instances = Instances(project, bench.python, stack, Manifest.read(base))
-        load = restart_under_load(instances, REQUESTS[exhaustive], 0 if exhaustive else REST)
-        outcomes = runner.run(load)
+        outcomes = runner.run(restart_under_load(instances))
     assert outcomes.keys() == {"answered"}, outcomes
 
 
@@ -132,36 +126,31 @@ class Instances:
         return self._stack.enter_context(Service(self._projects[place], self._python, settings))
 
 
-async def restart_under_load(instances: Instances, requests: int, rest: float) -> Counter[str]:
-    """Replace instances until there were enough requests; return the number of each outcome.
-
-    ``rest``: the seconds between an answer and the next request of a client.
-    """
+async def restart_under_load(instances: Instances) -> Counter[str]:
+    """Replace instances until there were enough requests; return the number of each outcome."""
     first = instances.services[0]
     questions = itertools.cycle(ask_about(first.project, first.port))
     outcomes: Counter[str] = Counter()
     ports = [service.port for service in instances.services]
     slow = instances.manifest.drain_delay + PAUSE
-    async with Balancer(ports, instances.manifest.probe) as balancer:
-        await balancer.wait_ready()
+    with Balancer(ports, instances.manifest.probe) as balancer:
+        await asyncio.to_thread(balancer.wait_ready)
         ended = asyncio.Event()
         clients = [
             asyncio.create_task(
-                client(
-                    balancer.port, questions, outcomes, ended, fresh=fresh, pause=pause, rest=rest
-                )
+                client(balancer.port, questions, outcomes, ended, fresh=fresh, pause=pause)
             )
             for count, fresh, pause in ((KEPT, False, 0), (FRESH, True, 0), (SLOW, False, slow))
             for _ in range(count)
         ]
         for replacement in itertools.count():
-            if replacement >= REPLACEMENTS and outcomes.total() >= requests:
+            if replacement >= REPLACEMENTS and outcomes.total() >= REQUESTS:
                 break
             place = replacement % 2
             await asyncio.to_thread(instances.stop, place)
             await asyncio.to_thread(instances.start, place)
-            balancer.instances[place] = instances.services[place].port
-            await balancer.wait_ready()
+            balancer.replace(place, instances.services[place].port)
+            await asyncio.to_thread(balancer.wait_ready)
         ended.set()
         await asyncio.gather(*clients)
     return outcomes
@@ -175,7 +164,6 @@ async def client(
     *,
     fresh: bool,
     pause: float,
-    rest: float,
 ) -> None:
     """Ask one question after the other, over one connection or a ``fresh`` one for each."""
     connector = aiohttp.TCPConnector(limit=1, force_close=fresh)
@@ -184,7 +172,6 @@ async def client(
             if ended.is_set():
                 return
             outcomes[await outcome(session, next(questions), f"{id(session)}-{number}", pause)] += 1
-            await asyncio.sleep(rest)
 
 
 async def outcome(
