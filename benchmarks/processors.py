@@ -1,6 +1,6 @@
 """Measure what a second processor gives to models that run with nothing around them.
 
-    make bench ARGS='--rounds 1 --seconds 1'    # installs what this needs
+    make environment
     .venv/bin/python benchmarks/processors.py [--rounds 3] [--json FILE]
 
 The reference models run in loops, pinned: on each of two processors alone, then on both at the same

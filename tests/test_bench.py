@@ -201,7 +201,7 @@ def test_a_service_is_installed_on_the_python_that_was_chosen(
                 tmp_path / place,
                 name="fastapi",
                 workers=1,
-                shared=None,
+                shared_python=None,
                 python=python,
             )
     assert asked == ["3.13", None]

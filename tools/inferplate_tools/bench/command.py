@@ -170,7 +170,7 @@ def bench(
         stages=stages,
         rounds=rounds,
         seconds=seconds,
-        python=_interpreter(python) if python else None,
+        shared_python=_interpreter(python) if python else None,
         pythons=list(dict.fromkeys(python_version or ())),
     )
     _check(plan, own)

@@ -47,8 +47,8 @@ _READY_SECONDS: Final = 180.0
 class Plan:
     """What to measure, and how long.
 
-    ``python``: an interpreter that has what everything needs, None for an environment for each.
-    ``pythons``: what each service is installed on, versions or paths; only this one if empty.
+    ``shared_python``: an interpreter that has what everything needs, None for an environment for
+    each. ``pythons``: what each service is installed on, versions or paths; only this one if empty.
     """
 
     variants: Sequence[Variant]
@@ -56,7 +56,7 @@ class Plan:
     stages: Sequence[Stage]
     rounds: int
     seconds: int
-    python: str | None = None
+    shared_python: str | None = None
     pythons: Sequence[str] = ()
 
     def duration(self) -> float:
@@ -181,7 +181,7 @@ class _Stage:
                 self.folder / f"{number}-{variant.name}",
                 name=name,
                 workers=self.stage.workers,
-                shared=self.plan.python,
+                shared_python=self.plan.shared_python,
                 python=python,
             )
             yield self._start(name, None, prepare, stack)
@@ -189,7 +189,7 @@ class _Stage:
             return
         for peer in self.plan.peers_of(self.stage):
             folder = self.folder / peer.name
-            prepare = partial(prepare_peer, peer, model, folder, self.plan.python)
+            prepare = partial(prepare_peer, peer, model, folder, self.plan.shared_python)
             yield self._start(peer.title, peer, prepare, stack)
 
     def _start(

@@ -41,20 +41,20 @@ def prepare_service(
     *,
     name: str,
     workers: int,
-    shared: str | None,
-    python: str | None = None,
+    shared_python: str | None,
+    python: str | None,
 ) -> Contestant:
     """Emit a variant into a folder, install what it needs, and give it a model as its README says.
 
-    ``model``: None for the one that the project trains itself. ``shared``: an interpreter that has
-    what it needs already. ``python``: the version or path of one to install it on, this one if
-    None.
+    ``model``: None for the one that the project trains itself. ``shared_python``: an interpreter
+    that has what it needs already. ``python``: the version or path of one to install it on, this
+    one if None.
 
     Raises:
         CheckFailed: it cannot be installed, or does not take the model.
     """
     shutil.copytree(bench.project(variant), folder)
-    interpreter = shared or _install(folder, variant, python, train=model is None)
+    interpreter = shared_python or _install(folder, variant, python, train=model is None)
     settings = {"SERVICE_PORT": "{port}", "SERVICE_WORKERS": str(workers)}
     if model is None:
         bench.run([interpreter, "train.py"], folder, timeout=600)
